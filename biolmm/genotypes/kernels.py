@@ -1,0 +1,110 @@
+"""Kernels over packed rows: unpack and standardise, count under masks, gather samples.
+
+A packed row holds 2 bits a call, the first sample in the lowest bits; rows are whole 8-byte words and padded with
+missing calls (3).
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+_LOW_BITS = np.uint64(0x5555555555555555)
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def unpack_into(packed, tables, tile):  # type: ignore[no-untyped-def]
+    """Write `tables[i, call]` for every call of packed row i into `tile`.
+
+    Parameters: packed (b, n_bytes) uint8; tables (b, 4) of float; tile (b, ≤ 4·n_bytes) of the same type.
+    Codes go through a small buffer so that the second loop turns into vector selects.
+    """
+    n_rows, n_columns = tile.shape
+    n_bytes = (n_columns + 3) // 4
+    codes = np.empty(4 * n_bytes, np.uint8)
+    for i in range(n_rows):
+        row = packed[i]
+        for j in range(n_bytes):
+            byte = row[j]
+            codes[4 * j] = byte & 3
+            codes[4 * j + 1] = (byte >> 2) & 3
+            codes[4 * j + 2] = (byte >> 4) & 3
+            codes[4 * j + 3] = byte >> 6
+        t0, t1, t2, t3 = tables[i, 0], tables[i, 1], tables[i, 2], tables[i, 3]
+        out = tile[i]
+        for j in range(n_columns):
+            code = codes[j]
+            even = t2 if code & 2 else t0
+            odd = t3 if code & 2 else t1
+            out[j] = odd if code & 1 else even
+
+
+@numba.njit(inline="always", cache=True)
+def _popcount(word):  # type: ignore[no-untyped-def]
+    """Count the bits of a word; LLVM recognises this and uses the processor's instruction."""
+    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@numba.njit(nogil=True, cache=True)
+def _count_masked(words, masks, low_bits, counts):  # type: ignore[no-untyped-def]
+    for i in range(words.shape[0]):
+        for k in range(masks.shape[0]):
+            n_low, n_high, n_both = 0, 0, 0
+            for w in range(words.shape[1]):
+                word = words[i, w] & masks[k, w]
+                low = word & low_bits
+                high = (word >> np.uint64(1)) & low_bits
+                n_low += _popcount(low)
+                n_high += _popcount(high)
+                n_both += _popcount(low & high)
+            counts[i, k, 0] = n_low - n_both
+            counts[i, k, 1] = n_high - n_both
+            counts[i, k, 2] = n_both
+
+
+def count_masked(packed: NDArray[np.uint8], masks: NDArray[np.uint64]) -> NDArray[np.int32]:
+    """Count heterozygotes, ALT homozygotes and missing calls of each row under each mask.
+
+    Parameters
+    ----------
+    packed
+        (b, n_bytes) packed rows, n_bytes a multiple of 8.
+    masks
+        (k, n_bytes / 8) from `pack_masks`.
+
+    Returns
+    -------
+    NDArray[np.int32]
+        (b, k, 3): heterozygotes, ALT homozygotes, missing.
+    """
+    counts = np.empty((packed.shape[0], masks.shape[0], 3), np.int32)
+    _count_masked(np.ascontiguousarray(packed).view(np.uint64), masks, _LOW_BITS, counts)
+    return counts
+
+
+def pack_masks(observed: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Turn masks (k, n) over samples into two set bits a sample, (k, words), zero in the padding."""
+    n_masks, n_samples = observed.shape
+    padded = np.zeros((n_masks, -(-n_samples // 32) * 32), dtype=bool)
+    padded[:, :n_samples] = observed
+    return np.packbits(np.repeat(padded, 2, axis=1), axis=1, bitorder="little").view(np.uint64)
+
+
+@numba.njit(nogil=True, cache=True)
+def gather_samples(packed, sample_index, out):  # type: ignore[no-untyped-def]
+    """Repack rows for the samples `sample_index`; `out` (b, n_bytes) must come filled with 255 (missing)."""
+    n_samples = sample_index.shape[0]
+    for i in range(packed.shape[0]):
+        row = packed[i]
+        target = out[i]
+        for j in range((n_samples + 3) // 4):
+            byte = np.uint8(255)
+            for k in range(min(4, n_samples - 4 * j)):
+                source = sample_index[4 * j + k]
+                call = (row[source >> 2] >> np.uint8(2 * (source & 3))) & np.uint8(3)
+                byte = (byte & ~np.uint8(np.uint8(3) << np.uint8(2 * k))) | np.uint8(call << np.uint8(2 * k))
+            target[j] = byte

@@ -1,0 +1,244 @@
+"""The genetic relatedness matrix as an operator: streaming passes over packed genotypes.
+
+Legend: N samples, M variants, r columns; Z (M, N) standardised genotypes; K = ZᵀZ / m; X, Y (N, r).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biolmm.chunks import map_tasks, n_threads, sum_tasks
+from biolmm.genotypes.kernels import count_masked, pack_masks
+from biolmm.genotypes.source import RowReader
+from biolmm.genotypes.standardised import (
+    TILE_VARIANTS,
+    PartitionTask,
+    StandardisedGenotypes,
+    new_tile,
+    product,
+    sums_of_squares,
+    unpacked,
+)
+from biolmm.linalg.blas import add_transposed_product
+from biolmm.linalg.operators import Restriction
+
+NO_CONTIG = -1
+
+
+@dataclass
+class PassCounter:
+    """What was spent on the genotypes so far."""
+
+    passes: int = 0
+    read_bytes: int = 0
+    flop: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What every task of a pass needs: the block of columns and the contig each one leaves out."""
+
+    reader: RowReader
+    X: NDArray[np.float32]
+    left_out: NDArray[np.int64] | None = None
+
+
+class GenotypeOperator:
+    """`K = ZᵀZ / m` and its leave-one-contig-out versions, without ever forming K.
+
+    Parameters
+    ----------
+    genotypes
+        Z: the model's variants on the cohort's samples.
+    panel_bytes
+        Memory granted to the partial results of one pass; wider blocks are cut into several passes.
+
+    Notes
+    -----
+    Cost of one pass with r columns: every packed row is read once; 4·N·M·r flop.
+    """
+
+    def __init__(self, genotypes: StandardisedGenotypes, *, panel_bytes: int = 2**30) -> None:
+        self.genotypes = genotypes
+        self.source = genotypes.source
+        self.counter = PassCounter()
+        self.panel_bytes = panel_bytes
+        self._tasks = genotypes.tasks
+
+    @property
+    def n_samples(self) -> int:
+        """N."""
+        return self.source.n_samples
+
+    @property
+    def n_variants(self) -> int:
+        """Variants that enter Z."""
+        return int(np.count_nonzero(self.genotypes.scaling.scale))
+
+    @property
+    def n_contigs(self) -> int:
+        """Contigs of the store; some may have no model variants."""
+        return len(self.source.store.contig_id)
+
+    @property
+    def m(self) -> float:
+        """Sum of the weights, the m of `K = ZᵀZ / m`."""
+        return float(self.genotypes.scaling.weight.sum())
+
+    @property
+    def contig_m(self) -> NDArray[np.float64]:
+        """(n_contigs,) what each contig adds to m."""
+        sums = np.zeros(self.n_contigs)
+        stop = 0
+        for partition in self.source.partitions:
+            start, stop = stop, stop + len(partition.variants)
+            sums[partition.contig] += self.genotypes.scaling.weight[start:stop].sum()
+        return sums
+
+    def matmat(self, X: NDArray[np.float32], left_out: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Return `K X`, or column by column `K₋c x` without the contig `left_out[column]` (−1: none).
+
+        Parameters
+        ----------
+        X
+            (N, r).
+        left_out
+            (r,) contig index of each column, or None.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            (N, r); `K₋c` is normalised by the variants left in.
+        """
+        Y = np.empty(X.shape, np.float32)
+        contig_m = self.contig_m
+        for panel in self._panels(X.shape[1]):
+            out = None if left_out is None else left_out[panel]
+            shared = self._share(X[:, panel], out)
+            total = sum_tasks(_pass, self._tasks, shared)
+            remaining = self.m - (0.0 if out is None else np.where(out >= 0, contig_m[out], 0.0))
+            Y[:, panel] = total / np.maximum(remaining, np.finfo(float).tiny)
+            self._spent(shared.X.shape[1], products=2)
+        return Y
+
+    def contig_products(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return `Z_cᵀ Z_c X` of every contig c, (n_contigs, N, r), not divided by m: one pass."""
+        Y = np.zeros((self.n_contigs, *X.shape), np.float32)
+        for panel in self._panels(X.shape[1]):
+            shared = self._share(X[:, panel])
+            for contig in range(self.n_contigs):
+                tasks = [task for task in self._tasks if task.partition.contig == contig]
+                if tasks:
+                    Y[contig][:, panel] = sum_tasks(_pass, tasks, shared)
+            self._spent(shared.X.shape[1], products=2)
+        return Y
+
+    def contig_forms(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return `‖Z_c x‖²`, (n_contigs, r): the quadratic form of every contig, one pass of one product."""
+        sums = np.zeros((self.n_contigs, X.shape[1]))
+        shared = self._share(X)
+        for task, part in zip(self._tasks, map_tasks(_squares, self._tasks, shared), strict=True):
+            sums[task.partition.contig] += part
+        self._spent(X.shape[1], products=1)
+        return sums
+
+    def traces(self, restrictions: list[Restriction]) -> NDArray[np.float64]:
+        """Return the exact `tr(P K P)` under each restriction, (n_restrictions,): one pass.
+
+        `tr(PKP) = Σᵢ Dᵢᵢ Kᵢᵢ − tr(QᵀKQ)`: the diagonal from counts of packed calls, the rest from `‖Z Q‖²`.
+        """
+        masks = pack_masks(np.array([restriction.observed for restriction in restrictions]))
+        Q = np.concatenate([restriction.basis for restriction in restrictions], axis=1).astype(np.float32)
+        parts = map_tasks(_diagonal_and_squares, self._tasks, (masks, self._share(Q)))
+        diagonal = np.sum([part[0] for part in parts], axis=0)
+        squares = np.sum([part[1] for part in parts], axis=0)
+        owner = np.repeat(np.arange(len(restrictions)), [r.basis.shape[1] for r in restrictions])
+        covariates = np.bincount(owner, weights=squares, minlength=len(restrictions))
+        self._spent(Q.shape[1], products=1)
+        return np.asarray((diagonal - covariates) / self.m)
+
+    def dense(self, contig: int = NO_CONTIG) -> NDArray[np.float64]:
+        """Return `ZᵀZ` of one contig or of all, (N, N), not divided by m: one pass, float32 tiles added in float64."""
+        tasks = [task for task in self._tasks if contig in (NO_CONTIG, task.partition.contig)]
+        if not tasks:
+            return np.zeros((self.n_samples, self.n_samples))
+        self._spent(self.n_samples // 2, products=1)
+        return np.asarray(sum_tasks(_gram, tasks, self.source.reader))
+
+    def _panels(self, n_columns: int) -> list[slice]:
+        """Cut columns so that the partial results of one pass fit in `panel_bytes`."""
+        held = n_threads() + 4
+        width = max(16, int(self.panel_bytes // (held * self.n_samples * 4)))
+        n_panels = max(1, -(-n_columns // width))
+        edges = np.linspace(0, n_columns, n_panels + 1).astype(int)
+        return [slice(int(a), int(b)) for a, b in pairwise(edges)]
+
+    def _share(self, X: NDArray[np.floating], left_out: NDArray[np.int64] | None = None) -> _Shared:
+        return _Shared(self.source.reader, np.ascontiguousarray(X, np.float32), left_out)
+
+    def _spent(self, n_columns: int, products: int) -> None:
+        self.counter.passes += 1
+        self.counter.read_bytes += self.source.packed_bytes
+        self.counter.flop += 2.0 * products * self.n_samples * self.source.n_variants * n_columns
+
+
+def _pass(task: PartitionTask, shared: _Shared) -> NDArray[np.float32]:
+    """Return `Z_pᵀ Z_p X` of one partition, zero in the columns that leave its contig out."""
+    X = shared.X
+    N, r = X.shape
+    packed = shared.reader.rows(task.partition)
+    absent = None if shared.left_out is None else shared.left_out == task.partition.contig
+    Y = np.zeros((N, r), np.float32)
+    tile = new_tile(N)
+    width = tile.shape[1]
+    for start in range(0, len(packed), TILE_VARIANTS):
+        rows, tables = packed[start : start + TILE_VARIANTS], task.tables[start : start + TILE_VARIANTS]
+        W = product(rows, tables, X, tile)
+        if absent is not None:
+            W[:, absent] = 0.0
+        for left in range(0, N, width):
+            right = min(left + width, N)
+            # A tile that holds whole rows still does; otherwise unpacking again is cheaper than a trip to memory.
+            view = tile[: len(rows), :N] if width == N else unpacked(rows, tables, tile, left, right)
+            add_transposed_product(Y[left:right], view, W)
+    return Y
+
+
+def _squares(task: PartitionTask, shared: _Shared) -> NDArray[np.float64]:
+    """Return `‖Z_p x‖²` of one partition, (r,)."""
+    packed = shared.reader.rows(task.partition)
+    tile = new_tile(shared.X.shape[0])
+    total = np.zeros(shared.X.shape[1])
+    for start in range(0, len(packed), TILE_VARIANTS):
+        rows, tables = packed[start : start + TILE_VARIANTS], task.tables[start : start + TILE_VARIANTS]
+        W = product(rows, tables, shared.X, tile)
+        total += np.einsum("ij,ij->j", W, W, dtype=np.float64)
+    return total
+
+
+def _diagonal_and_squares(
+    task: PartitionTask, shared: tuple[NDArray[np.uint64], _Shared]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return Σᵢ Dᵢᵢ zᵢ² under each mask and `‖Z_p q‖²` of each basis column."""
+    masks, basis = shared
+    packed = basis.reader.rows(task.partition)
+    n_observed = np.bitwise_count(masks).sum(axis=1).astype(np.int64) // 2
+    diagonal = sums_of_squares(count_masked(packed, masks), n_observed, task.tables.astype(np.float64)).sum(axis=0)
+    return diagonal, _squares(task, basis)
+
+
+def _gram(task: PartitionTask, reader: RowReader) -> NDArray[np.float64]:
+    """Return `Z_pᵀ Z_p`, (N, N)."""
+    packed = reader.rows(task.partition)
+    N = reader.n_samples
+    total = np.zeros((N, N))
+    tile = np.empty((TILE_VARIANTS, N), np.float32)
+    for start in range(0, len(packed), TILE_VARIANTS):
+        rows, tables = packed[start : start + TILE_VARIANTS], task.tables[start : start + TILE_VARIANTS]
+        view = unpacked(rows, tables, tile, 0, N)
+        total += view.T @ view
+    return total

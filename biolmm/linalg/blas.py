@@ -1,0 +1,77 @@
+"""`Y += Aᵀ B` in place and without the interpreter's lock.
+
+NumPy has no accumulating product and SciPy's wrappers hold the lock; both matter in a pass, which runs one product
+after another in every thread. SciPy exports its BLAS to compiled callers; that pointer is called here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import scipy.linalg.cython_blas as _cython_blas
+from numpy.typing import NDArray
+
+_pointer = ctypes.c_void_p
+
+
+def _load(name: str) -> Any:
+    capsule = _cython_blas.__pyx_capi__[name]
+    get_name = ctypes.pythonapi.PyCapsule_GetName
+    get_name.restype, get_name.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    get_pointer.restype, get_pointer.argtypes = _pointer, [ctypes.py_object, ctypes.c_char_p]
+    return ctypes.CFUNCTYPE(None, *[_pointer] * 13)(get_pointer(capsule, get_name(capsule)))
+
+
+_GEMM = {
+    np.dtype(np.float32): (_load("sgemm"), ctypes.c_float),
+    np.dtype(np.float64): (_load("dgemm"), ctypes.c_double),
+}
+_PLAIN = ctypes.c_char_p(b"N")
+_TRANSPOSED = ctypes.c_char_p(b"T")
+
+
+def add_transposed_product(Y: NDArray[Any], A: NDArray[Any], B: NDArray[Any]) -> None:
+    """Add `AᵀB` to `Y` in place.
+
+    Parameters
+    ----------
+    Y
+        (s, r), rows contiguous; float32 or float64.
+    A
+        (b, s), rows contiguous, same type.
+    B
+        (b, r), rows contiguous, same type.
+
+    Raises
+    ------
+    ValueError
+        When shapes, types or memory layout do not fit.
+
+    Examples
+    --------
+    >>> Y = np.zeros((2, 1)); add_transposed_product(Y, np.array([[1.0, 2.0]]), np.array([[3.0]])); Y.ravel()
+    array([3., 6.])
+    """
+    (b, s), r = A.shape, B.shape[1]
+    size = Y.itemsize
+    if Y.shape != (s, r) or B.shape[0] != b or not Y.dtype == A.dtype == B.dtype:
+        raise ValueError(f"cannot add {A.shape}ᵀ {B.shape} ({A.dtype}, {B.dtype}) to {Y.shape} ({Y.dtype})")
+    if any(matrix.strides[1] != size for matrix in (Y, A, B)) or not Y.flags.writeable:
+        raise ValueError("rows must be contiguous and the result writeable")
+    if 0 in (b, s, r):
+        return
+    gemm, real = _GEMM[Y.dtype]
+    one = real(1.0)
+    # In BLAS's column-major eyes the three are transposed: Yᵀ += Bᵀ A, with Bᵀ plain and A given as its transpose.
+    gemm(
+        _PLAIN, _TRANSPOSED, _int(r), _int(s), _int(b), ctypes.byref(one),
+        B.ctypes.data, _int(B.strides[0] // size), A.ctypes.data, _int(A.strides[0] // size),
+        ctypes.byref(one), Y.ctypes.data, _int(Y.strides[0] // size),
+    )  # fmt: skip
+
+
+def _int(value: int) -> Any:
+    return ctypes.byref(ctypes.c_int(value))

@@ -1,0 +1,111 @@
+"""Memory as arithmetic: budgets, sizes and the plan that is checked before anything runs."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from biolmm.errors import MemoryBudgetError, ParameterError
+
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
+_BINARY_UNITS = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size such as `4GiB`, `512MB` or `1.5g` as a number of bytes.
+
+    Raises
+    ------
+    ParameterError
+        When the text is not a positive number with an optional unit.
+
+    Examples
+    --------
+    >>> parse_bytes("4GiB")
+    4294967296
+    >>> parse_bytes("1.5 MB")
+    1500000
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]i?)?b?\s*", text.lower())
+    if match is None:
+        raise ParameterError(f"{text!r} is not a size: give a number with a unit, for example 4GiB or 512MB.")
+    n_bytes = int(float(match[1]) * {**_UNITS, **_BINARY_UNITS}[match[2] or ""])
+    if n_bytes <= 0:
+        raise ParameterError(f"{text!r} is not a size: it must be positive, for example 4GiB.")
+    return n_bytes
+
+
+def format_bytes(n_bytes: float) -> str:
+    """Write a number of bytes for people.
+
+    Examples
+    --------
+    >>> format_bytes(4294967296)
+    '4.0 GiB'
+    """
+    size = float(n_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def available_bytes() -> int:
+    """Memory that this process may use: the machine's available memory or the cgroup's limit, the smaller."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        match = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
+        if match:
+            limits.append(int(match[1]) * 1024)
+    for cgroup in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path(cgroup).read_text()))
+        except (OSError, ValueError):
+            continue
+    return min(limits)
+
+
+def default_budget_bytes() -> int:
+    """Three quarters of the available memory: the default of `--memory`."""
+    return available_bytes() * 3 // 4
+
+
+@dataclass(frozen=True)
+class Need:
+    """One thing that a stage holds in memory."""
+
+    name: str
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What one stage will read, compute and hold; computed before it runs."""
+
+    stage: str
+    n_tasks: int = 0
+    n_passes: int = 0
+    read_bytes: int = 0
+    written_bytes: int = 0
+    flop: float = 0.0
+    needs: tuple[Need, ...] = field(default_factory=tuple)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Sum of everything held at once."""
+        return sum(need.n_bytes for need in self.needs)
+
+    def check(self, budget_bytes: int) -> None:
+        """Raise `MemoryBudgetError`, naming the largest need, when the stage does not fit `budget_bytes`."""
+        if self.peak_bytes <= budget_bytes:
+            return
+        worst = max(self.needs, key=lambda need: need.n_bytes)
+        raise MemoryBudgetError(
+            f"{self.stage} would use {format_bytes(self.peak_bytes)} but --memory is {format_bytes(budget_bytes)}: "
+            f"the largest part is {worst.name} = {format_bytes(worst.n_bytes)}. "
+            f"Raise --memory to {format_bytes(self.peak_bytes * 1.1)}, or fit fewer traits at a time."
+        )

@@ -1,0 +1,3 @@
+"""Figures of a mixed-model analysis: functions that take tables and return matplotlib figures."""
+
+from __future__ import annotations

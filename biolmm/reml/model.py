@@ -1,0 +1,163 @@
+"""The fitted null model: an xarray Dataset with a face, saved as Zarr and opened again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from biolmm.errors import DamagedStoreError
+from biolmm.linalg.krylov import Eigenpairs
+from biolmm.linalg.operators import Restriction
+from biolmm.reml.likelihood import TraceMeasure, VarianceComponents
+from biolmm.reml.spectrum import Spectrum
+from biolmm.schema import H2_COLUMNS, SAMPLES
+from biolmm.store.arrays import open_dataset, save_dataset
+
+NULL_NAME, LOCO_NAME = "null.zarr", "loco.zarr"
+MODEL_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class NullModel:
+    """A null model: variance components, spectra and predictors of every trait.
+
+    Attributes
+    ----------
+    dataset
+        Dimensions samples, traits, systems (sets of observed samples), components, probes, nodes. Variables:
+        `y`, `system_of_trait`, `observed`, `basis`, `eigenvalue`, `eigenvector`, `eigen_residual`, `trace`,
+        `probe_node`, `probe_weight`, `n_probes`, `h2`, `h2_se`, `h2_mc_se`, `sigma2_g`, `sigma2_e`, `lrt`, `lrt_p`,
+        `log_likelihood`, `n_steps`, `solution`. Attributes: settings, counts, the store's path and fingerprint.
+    loco
+        Dimensions contigs, traits, samples: `predictor` V₋c⁻¹ P y in units of one over the trait, with
+        `relative_residual`, `iterations`, `converged`; one pseudo-contig `all` where no contig is left out. None
+        before the predictors are solved.
+    """
+
+    dataset: xr.Dataset
+    loco: xr.Dataset | None = None
+
+    @property
+    def h2(self) -> pd.DataFrame:
+        """Heritability of every trait: the columns of `h2.tsv`, a row a trait."""
+        columns = {name: self.dataset[name].values for name in H2_COLUMNS if name not in ("trait", "n")}
+        table = pd.DataFrame({"trait": self.trait_names, "n": self.n_observed, **columns})
+        return table[list(H2_COLUMNS)]
+
+    @property
+    def pcs(self) -> pd.DataFrame:
+        """Principal components of the cohort: eigenvectors of its relatedness matrix, indexed by sample."""
+        vectors = self.spectrum(0).pairs.vectors
+        names = [f"PC{i + 1}" for i in range(vectors.shape[1])]
+        return pd.DataFrame(vectors, columns=names, index=pd.Index(self.sample_id, name="sample_id"))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the model was fitted with."""
+        return dict(json.loads(self.dataset.attrs["settings"]))
+
+    @property
+    def sample_id(self) -> list[str]:
+        """Samples of the cohort, in the order of every (samples, …) array."""
+        return [str(name) for name in self.dataset["sample_id"].values]
+
+    @property
+    def trait_names(self) -> list[str]:
+        """Traits, in the order of every (traits, …) array."""
+        return [str(name) for name in self.dataset["trait"].values]
+
+    @property
+    def n_observed(self) -> NDArray[np.int64]:
+        """(T,) samples with each trait observed."""
+        counts = self.dataset["observed"].values.sum(axis=1)
+        return np.asarray(counts[self.system_of_trait], dtype=np.int64)
+
+    @property
+    def system_of_trait(self) -> NDArray[np.int64]:
+        """(T,) which set of observed samples each trait belongs to; system 0 is the whole cohort."""
+        return np.asarray(self.dataset["system_of_trait"].values, dtype=np.int64)
+
+    @property
+    def n_systems(self) -> int:
+        """Sets of observed samples, the whole cohort included."""
+        return int(self.dataset.sizes["systems"])
+
+    def restriction(self, system: int) -> Restriction:
+        """Return one system's samples and covariates."""
+        basis = self.dataset["basis"].values[system]
+        count = int(self.dataset["n_covariates"].values[system])
+        return Restriction(self.dataset["observed"].values[system].astype(bool), basis[:, :count])
+
+    def spectrum(self, system: int) -> Spectrum:
+        """Return one system's spectrum as it was fitted."""
+        data = self.dataset
+        count = int(data["n_pairs"].values[system])
+        pairs = Eigenpairs(
+            data["eigenvalue"].values[system, :count],
+            np.ascontiguousarray(data["eigenvector"].values[system][:, :count]),
+            data["eigen_residual"].values[system, :count],
+        )
+        restriction = self.restriction(system)
+        probes, nodes = int(data["n_probes"].values[system]), int(data["n_nodes"].values[system])
+        measure = TraceMeasure(
+            pairs.values,
+            data["probe_node"].values[system, :probes, :nodes],
+            data["probe_weight"].values[system, :probes, :nodes],
+            restriction.rank - count,
+            float(data["trace"].values[system] - pairs.values.sum()),
+        )
+        return Spectrum(restriction, pairs, measure)
+
+    def components(self, trait: int) -> VarianceComponents:
+        """Return one trait's variance components."""
+        names = VarianceComponents.__dataclass_fields__
+        return VarianceComponents(**{name: float(self.dataset[name].values[trait]) for name in names})
+
+    def save(self, folder: Path) -> None:
+        """Write the model below `folder` as checksummed Zarr."""
+        save_dataset(self.dataset, folder / NULL_NAME)
+        if self.loco is not None:
+            save_dataset(self.loco, folder / LOCO_NAME)
+
+
+def open_model(folder: Path | str) -> NullModel:
+    """Open a model that `NullModel.save`, `biolmm fit` or `biolmm gwas` wrote.
+
+    Raises
+    ------
+    DamagedStoreError
+        When there is no model, or it is incomplete, damaged, or of another version.
+    """
+    root = Path(folder)
+    for candidate in (root, root / "model"):
+        if (candidate / NULL_NAME).is_dir():
+            null = open_dataset(candidate / NULL_NAME)
+            if null.attrs.get("biolmm_model_format") != MODEL_FORMAT:
+                raise DamagedStoreError(
+                    f"'{candidate}' holds a model of format {null.attrs.get('biolmm_model_format')!r} but this version "
+                    f"reads {MODEL_FORMAT}: fit it again with `biolmm fit`."
+                )
+            loco = open_dataset(candidate / LOCO_NAME) if (candidate / LOCO_NAME).is_dir() else None
+            return NullModel(null, loco)
+    raise DamagedStoreError(f"'{folder}' holds no fitted model ({NULL_NAME} is not there): run `biolmm fit` first.")
+
+
+def stacked(arrays: list[NDArray[Any]], fill: float = 0.0) -> NDArray[Any]:
+    """Stack arrays of different shapes, padded with `fill`."""
+    shape = np.max([array.shape for array in arrays], axis=0)
+    out = np.full((len(arrays), *shape), fill, dtype=arrays[0].dtype)
+    for target, array in zip(out, arrays, strict=True):
+        target[tuple(slice(size) for size in array.shape)] = array
+    return out
+
+
+def sample_dims(*dims: str) -> tuple[str, ...]:
+    """Return dims with the samples last, as every model array has them."""
+    return (*dims, SAMPLES)

@@ -1,0 +1,128 @@
+"""Everything that has to be known before the first part of a scan runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biolmm.errors import ParameterError
+from biolmm.genotypes.dense import DenseRelatedness
+from biolmm.genotypes.operator import GenotypeOperator
+from biolmm.genotypes.standardised import PartitionTask, StandardisedGenotypes
+from biolmm.loco.predictors import trait_projection
+from biolmm.loco.systems import left_out_values
+from biolmm.reml.model import NullModel
+from biolmm.scan.gamma import GammaEstimate, estimate_gamma, left_out_contigs
+from biolmm.scan.panel import ScanPanel, build_panel
+
+
+@dataclass(frozen=True)
+class ScanConfig:
+    """What a scan computes.
+
+    Attributes
+    ----------
+    mixed
+        The mixed model, written to `associations`.
+    linear
+        The plain regression, written to `linear` (to `associations` when it runs alone).
+    exact_leads
+        Recompute the best variant of every locus exactly (the exact solver needs no such thing).
+    lead_neg_log10_p, lead_window_bp
+        What a locus is.
+    seed
+        Chooses the variants on which γ is measured.
+    """
+
+    mixed: bool = True
+    linear: bool = False
+    exact_leads: bool = True
+    lead_neg_log10_p: float = field(default=float(-np.log10(5e-8)))
+    lead_window_bp: int = 500_000
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if not (self.mixed or self.linear):
+            raise ParameterError("neither the mixed model nor the plain regression was asked for: choose one.")
+
+
+@dataclass(frozen=True)
+class ScanSetup:
+    """A scan that is ready to run, in any order of its parts.
+
+    Attributes
+    ----------
+    genotypes
+        The variants to scan, on the model's samples.
+    panel
+        What all parts share.
+    gamma
+        How the remainder's ratio was estimated; None for the exact solver and the plain regression alone.
+    model, operator, config
+        What it was made from; the operator is None for the plain regression alone.
+    """
+
+    genotypes: StandardisedGenotypes
+    panel: ScanPanel
+    gamma: GammaEstimate | None
+    model: NullModel
+    operator: GenotypeOperator | None
+    config: ScanConfig
+
+    @property
+    def exact(self) -> bool:
+        """Whether every denominator is exact."""
+        return self.config.mixed and self.model.settings["solver"] == "exact"
+
+    def contig_of(self, task: PartitionTask) -> str:
+        """Return the name of a part's contig."""
+        return str(self.genotypes.source.store.contig_id[task.partition.contig])
+
+    def groups(self, tasks: list[PartitionTask]) -> Iterator[tuple[ScanPanel, list[PartitionTask]]]:
+        """Return the parts with their panel: all at once, or with the exact solver contig by contig."""
+        if not self.exact or self.operator is None:
+            yield self.panel, tasks
+            return
+        relatedness = DenseRelatedness(self.operator)
+        names = [self.contig_of(task) for task in tasks]
+        left_out = left_out_contigs(self.operator, self.model, names)
+        for contig in np.unique(left_out):
+            K = relatedness.left_out(int(contig))
+            factors = tuple(trait_projection(K, self.model, t) for t in range(len(self.panel.traits)))
+            chosen = [task for task, out in zip(tasks, left_out, strict=True) if out == contig]
+            yield replace(self.panel, projections=factors), chosen
+
+
+def prepare_scan(
+    genotypes: StandardisedGenotypes, model: NullModel, operator: GenotypeOperator | None, config: ScanConfig
+) -> ScanSetup:
+    """Estimate γ and lay out the columns of a scan.
+
+    Notes
+    -----
+    Cost: one pass for the eigenvalues under each left-out contig and 6 to 12 for γ; none with the exact solver or for
+    the plain regression alone.
+    """
+    n_traits = len(model.trait_names)
+    used = sorted({0, *(int(s) for s in model.system_of_trait)})
+    gamma: GammaEstimate | None = None
+    values: dict[int, NDArray[np.float64]] = {}
+    contig_index: dict[str, int] = {}
+    if config.mixed and operator is not None:
+        contig_index = {name: i for i, name in enumerate(operator.source.store.contig_id)}
+        values = dict(zip(used, left_out_values(operator, [model.spectrum(s) for s in used]), strict=True))
+        if model.settings["solver"] != "exact":
+            gamma = estimate_gamma(operator, model, genotypes, values, config.seed)
+    panel = build_panel(
+        genotypes.source.reader,
+        model,
+        left_values=[values.get(s, np.zeros((1, 0))) for s in used if s in set(model.system_of_trait.tolist())],
+        gamma=gamma.gamma if gamma is not None else np.ones(n_traits),
+        contig_index=contig_index,
+        linear=config.linear,
+        mixed=config.mixed,
+    )
+    return ScanSetup(genotypes, panel, gamma, model, operator, config)

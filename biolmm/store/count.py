@@ -1,0 +1,86 @@
+"""Counting calls in packed rows, a word of 32 calls at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from biolmm.files.hardcalls import padded_samples, row_bytes
+
+_LOW_BITS = np.uint64(0x5555555555555555)
+
+
+@dataclass(frozen=True, eq=False)
+class CallCounts:
+    """Counts of each variant over the samples, padding left out."""
+
+    alt: NDArray[np.int32]
+    """Copies of ALT among the calls."""
+    het: NDArray[np.int32]
+    missing: NDArray[np.int32]
+
+
+@numba.njit(nogil=True, cache=True)
+def _popcount(word):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Number of set bits; LLVM turns this form into its own instruction."""
+    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@numba.njit(nogil=True, cache=True)
+def _count_words(words, low_bits, het, hom, missing):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Count each row of `words` (n_variants, n_words), padding included."""
+    for i in range(words.shape[0]):
+        n_low, n_high, n_both = 0, 0, 0
+        for w in range(words.shape[1]):
+            low = words[i, w] & low_bits
+            high = (words[i, w] >> np.uint64(1)) & low_bits
+            n_low += _popcount(low)
+            n_high += _popcount(high)
+            n_both += _popcount(low & high)
+        het[i] = n_low - n_both
+        hom[i] = n_high - n_both
+        missing[i] = n_both
+
+
+def count_calls(packed: NDArray[np.uint8], n_samples: int) -> CallCounts:
+    """Count copies of ALT, heterozygotes and missing calls of each row.
+
+    With the low bits L and the high bits H of the calls: het = |L| − |L∧H|, hom ALT = |H| − |L∧H|, missing = |L∧H|
+    less the padding, alt = het + 2 hom ALT.
+
+    Parameters
+    ----------
+    packed
+        Packed rows (n_variants, row_bytes), C-contiguous, padded with missing calls.
+    n_samples
+        Samples without the padding.
+
+    Raises
+    ------
+    ValueError
+        When the rows have another width, or their padding is not missing calls.
+
+    Examples
+    --------
+    >>> row = np.full((1, 8), 0xFF, np.uint8)
+    >>> row[0, 0] = 0b11_01_10_00                     # 0, 2, 1, missing
+    >>> counts = count_calls(row, 4)
+    >>> counts.alt.tolist(), counts.het.tolist(), counts.missing.tolist()
+    ([3], [1], [1])
+    """
+    n_padding = padded_samples(n_samples) - n_samples
+    if packed.ndim != 2 or packed.shape[1] * 4 != n_samples + n_padding:
+        raise ValueError(f"packed rows of {n_samples} samples have {row_bytes(n_samples)} bytes; given: {packed.shape}")
+    words = np.ascontiguousarray(packed).view("<u8").astype(np.uint64, copy=False)
+    padding = np.uint64((1 << 64) - (1 << (64 - 2 * n_padding)))
+    if np.any((words[:, -1] & padding) != padding):
+        raise ValueError(f"the {n_padding} padding calls of each packed row must be 3 (missing)")
+    het, hom, missing = (np.empty(len(words), np.int32) for _ in range(3))
+    _count_words(words, _LOW_BITS, het, hom, missing)
+    return CallCounts(alt=het + 2 * hom, het=het, missing=missing - np.int32(n_padding))

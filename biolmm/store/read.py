@@ -1,0 +1,274 @@
+"""Reading a store, trusting nothing that its checksums do not confirm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from numcodecs.zstd import Zstd
+from numpy.typing import NDArray
+
+from biolmm import schema
+from biolmm.errors import DamagedStoreError, InputFileError, StoreFormatError
+from biolmm.files.hardcalls import Strings, row_bytes
+from biolmm.store.layout import call_chunk_path
+
+_RESTORE = "Restore it from a backup, or remove the store and write it again."
+
+
+@dataclass(frozen=True, eq=False)
+class GenotypeStore:
+    """A finished store: its small arrays, read when first asked for, and its packed chunks of calls.
+
+    Cheap to send to other processes: only the fields below travel.
+    """
+
+    path: Path
+    n_samples: int
+    n_variants: int
+    chunk_variants: int
+    attributes: Mapping[str, Any] = field(repr=False)
+    """Attributes of the Zarr group."""
+    chunk_crc32c: NDArray[np.uint32] = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path | str) -> GenotypeStore:
+        """Open a store.
+
+        Raises
+        ------
+        InputFileError
+            When there is nothing at `path`, or it cannot be read.
+        StoreFormatError
+            When it is something else, or of a version that this biolmm does not know.
+        DamagedStoreError
+            When its metadata are damaged.
+        """
+        path = Path(path).absolute()
+        attributes = _read_attributes(path)
+        crcs = _read_checked(path, attributes["checksums"], schema.CHUNK_CRC32C)
+        calls = _read_checked_bytes(path, attributes["checksums"], f"{schema.CALL_ALT_COUNT}/zarr.json")
+        metadata = json.loads(calls)
+        n_variants, n_samples = metadata["shape"]
+        return cls(
+            path=path,
+            n_samples=n_samples,
+            n_variants=n_variants,
+            chunk_variants=metadata["chunk_grid"]["configuration"]["chunk_shape"][0],
+            attributes=attributes,
+            chunk_crc32c=crcs,
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return GenotypeStore, tuple(getattr(self, each.name) for each in fields(self))
+
+    def __dask_tokenize__(self) -> tuple[str, str, str]:
+        return "GenotypeStore", str(self.path), self.fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the content: samples, variants and calls."""
+        return str(self.attributes["fingerprint"])
+
+    @property
+    def encoded_bytes(self) -> int:
+        """Bytes of all chunks of calls on disk."""
+        return int(self.attributes["encoded_bytes"])
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one packed row."""
+        return row_bytes(self.n_samples)
+
+    @property
+    def n_chunks(self) -> int:
+        """Number of chunks of calls."""
+        return len(self.chunk_crc32c)
+
+    def chunk_range(self, chunk: int) -> tuple[int, int]:
+        """Give the half-open range of variants of a chunk.
+
+        Raises
+        ------
+        IndexError
+            When there is no such chunk.
+        """
+        if not 0 <= chunk < self.n_chunks:
+            raise IndexError(f"chunk {chunk} of {self.n_chunks}")
+        return chunk * self.chunk_variants, min((chunk + 1) * self.chunk_variants, self.n_variants)
+
+    def read_encoded(self, chunk: int) -> bytes:
+        """Read the bytes of a chunk as they are on disk, checked against their CRC-32C.
+
+        Raises
+        ------
+        DamagedStoreError
+            When they are missing or changed; names the chunk, its variants and its file.
+        InputFileError
+            When the file cannot be read.
+        """
+        start, stop = self.chunk_range(chunk)
+        expected = int(self.chunk_crc32c[chunk])
+        what = f"chunk {chunk} (variants {start + 1:,} to {stop:,})"
+        return _read_file(self.path, call_chunk_path(chunk), expected, what)
+
+    def decode(self, chunk: int, encoded: bytes) -> NDArray[np.uint8]:
+        """Decompress the bytes of a chunk into packed rows (variants of the chunk, row_bytes)."""
+        start, stop = self.chunk_range(chunk)
+        packed = np.empty((self.chunk_variants, self.row_bytes), np.uint8)
+        Zstd().decode(encoded, out=packed)
+        return packed[: stop - start]
+
+    def read_packed(self, chunk: int) -> NDArray[np.uint8]:
+        """Read the packed rows of a chunk: 2 bits a call, copies of ALT, 3 = missing, also in the padding.
+
+        Raises
+        ------
+        DamagedStoreError
+            When the chunk is missing or changed; names the chunk, its variants and its file.
+        InputFileError
+            When the file cannot be read.
+
+        Notes
+        -----
+        **Cost**: one read, one checksum and one decompression; about 6·10⁹ calls per second and core.
+        """
+        return self.decode(chunk, self.read_encoded(chunk))
+
+    @cached_property
+    def sample_id(self) -> NDArray[np.str_]:
+        """Identifier of each sample, unique."""
+        return np.array(self.read_table(schema.SAMPLE_ID).tolist(), dtype=np.str_)
+
+    @cached_property
+    def family_id(self) -> NDArray[np.str_]:
+        """Family of each sample."""
+        return np.array(self.read_table(schema.SAMPLE_FAMILY_ID).tolist(), dtype=np.str_)
+
+    @cached_property
+    def sex(self) -> NDArray[np.int8]:
+        """Sex of each sample: 0 unknown, 1 male, 2 female."""
+        return self.read_table(schema.SAMPLE_SEX)
+
+    @cached_property
+    def contig_id(self) -> tuple[str, ...]:
+        """Contig names in the order of the input."""
+        return tuple(self.read_table(schema.CONTIG_ID).tolist())
+
+    @cached_property
+    def variant_contig(self) -> NDArray[np.int32]:
+        """Index into `contig_id` of each variant."""
+        return self.read_table(schema.VARIANT_CONTIG)
+
+    @cached_property
+    def variant_position(self) -> NDArray[np.int64]:
+        """Position of each variant in base pairs, 1-based."""
+        return self.read_table(schema.VARIANT_POSITION)
+
+    @cached_property
+    def variant_id(self) -> Strings:
+        """Identifier of each variant as in the input."""
+        return self.read_table(schema.VARIANT_ID)
+
+    @property
+    def ref(self) -> Strings:
+        """Other allele of each variant."""
+        return self._alleles[:, 0]
+
+    @property
+    def alt(self) -> Strings:
+        """Effect allele of each variant, whose copies are counted."""
+        return self._alleles[:, 1]
+
+    @cached_property
+    def alt_count(self) -> NDArray[np.int32]:
+        """Copies of ALT among the calls of each variant."""
+        return self.read_table(schema.VARIANT_ALT_COUNT)
+
+    @cached_property
+    def het_count(self) -> NDArray[np.int32]:
+        """Samples with exactly one copy of ALT, for each variant."""
+        return self.read_table(schema.VARIANT_HET_COUNT)
+
+    @cached_property
+    def missing_count(self) -> NDArray[np.int32]:
+        """Samples without a call, for each variant."""
+        return self.read_table(schema.VARIANT_MISSING_COUNT)
+
+    @cached_property
+    def _alleles(self) -> Strings:
+        return self.read_table(schema.VARIANT_ALLELE)
+
+    def read_table(self, name: str) -> NDArray[Any]:
+        """Read one of the arrays of `schema.STORE_VARIABLES` other than the calls, checked against its checksums."""
+        return _read_checked(self.path, self.attributes["checksums"], name)
+
+
+def _read_attributes(path: Path) -> dict[str, Any]:
+    partial = path.with_name(path.name + ".partial")
+    if not path.exists():
+        hint = f" ({partial.name} is unfinished: run the command that writes it again)" if partial.exists() else ""
+        raise InputFileError(f"{path}: no such store{hint}.")
+    try:
+        attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreFormatError(f"{path} is not a store: it has no zarr.json. Make one with biolmm convert.") from None
+    except OSError as error:
+        raise InputFileError(f"{path / 'zarr.json'} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError):
+        raise DamagedStoreError(f"{path} is damaged: zarr.json is not a Zarr group's metadata. {_RESTORE}") from None
+    if not isinstance(attributes, dict) or "biolmm_format" not in attributes:
+        raise StoreFormatError(f"{path} is a Zarr group but not a biolmm store. Make one with biolmm convert.")
+    found = attributes["biolmm_format"]
+    if found != schema.FORMAT_VERSION:
+        raise StoreFormatError(
+            f"{path} has store format {found}; this biolmm reads format {schema.FORMAT_VERSION}. "
+            "Use the biolmm that wrote it, or convert the genotypes again."
+        )
+    for name in ("checksums", "fingerprint", "encoded_bytes"):
+        if name not in attributes:
+            raise DamagedStoreError(f"{path} is damaged: its attribute {name!r} is missing. {_RESTORE}")
+    return attributes
+
+
+def _read_checked(path: Path, checksums: Mapping[str, int], name: str) -> NDArray[Any]:
+    """Read an array after checking all its files: Zarr itself takes a missing chunk for fill values."""
+    _read_checked_bytes(path, checksums, f"{name}/zarr.json")
+    array = zarr.open_array(path / name, mode="r")
+    for indices in product(*(range(n) for n in array.cdata_shape)):
+        _read_checked_bytes(path, checksums, f"{name}/{array.metadata.encode_chunk_key(indices)}")
+    return np.asarray(array[...])
+
+
+def _read_checked_bytes(path: Path, checksums: Mapping[str, int], file: str) -> bytes:
+    if file not in checksums:
+        raise DamagedStoreError(f"{path} is damaged: it has no checksum of {file}. {_RESTORE}")
+    return _read_file(path, file, checksums[file], file)
+
+
+def _read_file(path: Path, file: str, expected: int, what: str) -> bytes:
+    try:
+        content = (path / file).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DamagedStoreError(f"{path} is damaged: {what} is missing. {_where(file, what)}{_RESTORE}") from None
+    except OSError as error:
+        raise InputFileError(f"{path / file} cannot be read: {error.strerror}.") from error
+    found = google_crc32c.value(content)
+    if found != expected:
+        raise DamagedStoreError(
+            f"{path} is damaged: {what} has CRC-32C {found:08x} in {len(content):,} bytes where {expected:08x} was "
+            f"written. {_where(file, what)}{_RESTORE}"
+        )
+    return content
+
+
+def _where(file: str, what: str) -> str:
+    return "" if file == what else f"Its file is {file}. "
