@@ -1,1 +1,45 @@
-"""Linear mixed models for biobank-scale genotypes."""
+"""Linear mixed models for biobank-scale genotypes.
+
+store = biolmm.open_store("cohort.zarr")                        # a lazy xarray Dataset
+model = biolmm.fit(store, traits=traits, covariates=covariates)    # heritability, predictors
+hits = biolmm.scan(store, model)                                # a lazy Dataset, variants × traits
+hits.biolmm.manhattan("height")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from biolmm.pipeline.interactive import fit, scan
+    from biolmm.reml.model import NullModel, open_model
+    from biolmm.results.dataset import open_results
+    from biolmm.store.convert import convert
+    from biolmm.store.open import open_store
+
+__all__ = ["NullModel", "convert", "fit", "open_model", "open_results", "open_store", "scan"]
+
+# Names are imported when they are first used, so that `biolmm --help` does not pay for them.
+_HOMES = {
+    "NullModel": "biolmm.reml.model",
+    "convert": "biolmm.store.convert",
+    "fit": "biolmm.pipeline.interactive",
+    "open_model": "biolmm.reml.model",
+    "open_results": "biolmm.results.dataset",
+    "open_store": "biolmm.store.open",
+    "scan": "biolmm.pipeline.interactive",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("biolmm")
+    if name in _HOMES:
+        import_module("biolmm.accessor")
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'biolmm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

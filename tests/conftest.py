@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from biolmm.store.read import GenotypeStore
+from oracles.toy import Toy, make_toy
 
 WritePlink = Callable[..., Path]
 
@@ -55,3 +59,23 @@ def naive_bed_row(calls: list[int]) -> bytes:
         four = "".join(code[call] for call in reversed(calls[i : i + 4]))
         row += bytes([int(four, 2)])
     return row
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """Give 1,200 variants on four contigs, 317 samples of three populations, five traits and two covariates."""
+    return make_toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
+    """Count how often each chunk of any store is read in this process."""
+    counted: Counter[int] = Counter()
+    read_packed = GenotypeStore.read_packed
+
+    def count(store: GenotypeStore, chunk: int) -> NDArray[np.uint8]:
+        counted[chunk] += 1
+        return read_packed(store, chunk)
+
+    monkeypatch.setattr(GenotypeStore, "read_packed", count)
+    return counted

@@ -25,5 +25,6 @@ class DenseRelatedness:
         """Return `K₋c`, normalised by the variants left in; K for `NO_CONTIG`."""
         if contig == NO_CONTIG:
             return self._total / self.operator.m
-        remaining = self.operator.m - self.operator.contig_m[contig]
+        # Where the model has one contig only, nothing is left: K₋c = 0.
+        remaining = max(self.operator.m - self.operator.contig_m[contig], np.finfo(float).tiny)
         return np.asarray((self._total - self.operator.dense(contig)) / remaining)

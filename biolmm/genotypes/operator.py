@@ -25,13 +25,14 @@ from biolmm.genotypes.standardised import (
 )
 from biolmm.linalg.blas import add_transposed_product
 from biolmm.linalg.operators import Restriction
+from biolmm.store.layout import row_bytes
 
 NO_CONTIG = -1
 
 
 @dataclass
 class PassCounter:
-    """What was spent on the genotypes so far."""
+    """What was spent on the genotypes so far; reading one contig alone counts in bytes and flop, not as a pass."""
 
     passes: int = 0
     read_bytes: int = 0
@@ -162,11 +163,17 @@ class GenotypeOperator:
         return np.asarray((diagonal - covariates) / self.m)
 
     def dense(self, contig: int = NO_CONTIG) -> NDArray[np.float64]:
-        """Return `ZᵀZ` of one contig or of all, (N, N), not divided by m: one pass, float32 tiles added in float64."""
-        tasks = [task for task in self._tasks if contig in (NO_CONTIG, task.partition.contig)]
+        """Return `ZᵀZ` of one contig or of all, (N, N), not divided by m: float32 tiles added in float64; one pass."""
+        if contig == NO_CONTIG:
+            self._spent(self.n_samples / 2, products=1)
+            tasks = list(self._tasks)
+        else:
+            tasks = [task for task in self._tasks if task.partition.contig == contig]
+            n_variants = sum(len(task.partition.variants) for task in tasks)
+            self.counter.read_bytes += n_variants * row_bytes(self.n_samples)
+            self.counter.flop += float(self.n_samples) ** 2 * n_variants
         if not tasks:
             return np.zeros((self.n_samples, self.n_samples))
-        self._spent(self.n_samples // 2, products=1)
         return np.asarray(sum_tasks(_gram, tasks, self.source.reader))
 
     def _panels(self, n_columns: int) -> list[slice]:
@@ -180,7 +187,7 @@ class GenotypeOperator:
     def _share(self, X: NDArray[np.floating], left_out: NDArray[np.int64] | None = None) -> _Shared:
         return _Shared(self.source.reader, np.ascontiguousarray(X, np.float32), left_out)
 
-    def _spent(self, n_columns: int, products: int) -> None:
+    def _spent(self, n_columns: float, products: int) -> None:
         self.counter.passes += 1
         self.counter.read_bytes += self.source.packed_bytes
         self.counter.flop += 2.0 * products * self.n_samples * self.source.n_variants * n_columns
@@ -210,7 +217,10 @@ def _pass(task: PartitionTask, shared: _Shared) -> NDArray[np.float32]:
 
 def _squares(task: PartitionTask, shared: _Shared) -> NDArray[np.float64]:
     """Return `‖Z_p x‖²` of one partition, (r,)."""
-    packed = shared.reader.rows(task.partition)
+    return _squares_of(shared.reader.rows(task.partition), task, shared)
+
+
+def _squares_of(packed: NDArray[np.uint8], task: PartitionTask, shared: _Shared) -> NDArray[np.float64]:
     tile = new_tile(shared.X.shape[0])
     total = np.zeros(shared.X.shape[1])
     for start in range(0, len(packed), TILE_VARIANTS):
@@ -228,7 +238,7 @@ def _diagonal_and_squares(
     packed = basis.reader.rows(task.partition)
     n_observed = np.bitwise_count(masks).sum(axis=1).astype(np.int64) // 2
     diagonal = sums_of_squares(count_masked(packed, masks), n_observed, task.tables.astype(np.float64)).sum(axis=0)
-    return diagonal, _squares(task, basis)
+    return diagonal, _squares_of(packed, task, basis)
 
 
 def _gram(task: PartitionTask, reader: RowReader) -> NDArray[np.float64]:

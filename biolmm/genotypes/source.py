@@ -47,7 +47,7 @@ class RowReader:
     store
         Where the chunks are.
     sample_index
-        (N,) ascending store indices of the cohort's samples.
+        (N,) store indices of the cohort's samples, in the order of the cohort.
     cache_bytes
         Packed rows up to this size stay in each process's memory between passes.
     key
@@ -63,6 +63,11 @@ class RowReader:
     def n_samples(self) -> int:
         """Samples of the cohort, N."""
         return len(self.sample_index)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the cohort is every sample of the store, in its order."""
+        return self.n_samples == self.store.n_samples and bool(np.all(np.diff(self.sample_index) == 1))
 
     def rows(self, partition: Partition) -> NDArray[np.uint8]:
         """Return the packed rows of a partition, (b, row bytes of N), from memory where they are kept.
@@ -82,7 +87,6 @@ class RowReader:
 
     def _read(self, partition: Partition) -> NDArray[np.uint8]:
         variants, store = partition.variants, self.store
-        everyone = self.n_samples == store.n_samples
         packed = np.full((len(variants), row_bytes(self.n_samples)), 255, np.uint8)
         chunk_of = variants // store.chunk_variants  # ascends, so a chunk's variants are consecutive
         for chunk in np.unique(chunk_of):
@@ -91,7 +95,7 @@ class RowReader:
             source = store.read_packed(int(chunk))
             whole = len(wanted) == wanted[-1] - wanted[0] + 1
             rows = source[wanted[0] : wanted[-1] + 1] if whole else source[wanted]
-            if everyone:
+            if self.is_whole:
                 packed[first:stop] = rows
             else:
                 gather_samples(rows, self.sample_index, packed[first:stop])

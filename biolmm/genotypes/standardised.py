@@ -60,7 +60,7 @@ def standardise(source: PackedGenotypes, alpha: float = -1.0, scale: Scale = "hw
 def _count(source: PackedGenotypes) -> NDArray[np.int32]:
     """Return heterozygotes, ALT homozygotes and missing calls of every chosen variant over the cohort, (M, 3)."""
     store = source.store
-    if source.n_samples == store.n_samples:
+    if source.reader.is_whole:
         chosen = source.variants
         het, missing = store.het_count[chosen], store.missing_count[chosen]
         return np.stack([het, (store.alt_count[chosen] - het) // 2, missing], axis=1)

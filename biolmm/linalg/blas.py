@@ -56,21 +56,32 @@ def add_transposed_product(Y: NDArray[Any], A: NDArray[Any], B: NDArray[Any]) ->
     array([3., 6.])
     """
     (b, s), r = A.shape, B.shape[1]
-    size = Y.itemsize
     if Y.shape != (s, r) or B.shape[0] != b or not Y.dtype == A.dtype == B.dtype:
         raise ValueError(f"cannot add {A.shape}ᵀ {B.shape} ({A.dtype}, {B.dtype}) to {Y.shape} ({Y.dtype})")
-    if any(matrix.strides[1] != size for matrix in (Y, A, B)) or not Y.flags.writeable:
-        raise ValueError("rows must be contiguous and the result writeable")
+    if not Y.flags.writeable:
+        raise ValueError("the rows of the result must be contiguous and writeable")
     if 0 in (b, s, r):
         return
+    steps = [_int(_row_step(matrix)) for matrix in (B, A, Y)]
     gemm, real = _GEMM[Y.dtype]
     one = real(1.0)
     # In BLAS's column-major eyes the three are transposed: Yᵀ += Bᵀ A, with Bᵀ plain and A given as its transpose.
     gemm(
         _PLAIN, _TRANSPOSED, _int(r), _int(s), _int(b), ctypes.byref(one),
-        B.ctypes.data, _int(B.strides[0] // size), A.ctypes.data, _int(A.strides[0] // size),
-        ctypes.byref(one), Y.ctypes.data, _int(Y.strides[0] // size),
+        B.ctypes.data, steps[0], A.ctypes.data, steps[1],
+        ctypes.byref(one), Y.ctypes.data, steps[2],
     )  # fmt: skip
+
+
+def _row_step(matrix: NDArray[Any]) -> int:
+    """Return the elements from one row to the next; BLAS wants at least a row's length, even of a single row."""
+    n_rows, n_columns = matrix.shape
+    step, rest = divmod(matrix.strides[0], matrix.itemsize)
+    if n_columns > 1 and matrix.strides[1] != matrix.itemsize:
+        raise ValueError("the elements of a row must be contiguous")
+    if n_rows > 1 and (step < n_columns or rest):
+        raise ValueError("rows must be contiguous, ascending and apart from each other")
+    return max(step, n_columns)
 
 
 def _int(value: int) -> Any:

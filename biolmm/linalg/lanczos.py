@@ -88,6 +88,8 @@ class Lanczos:
     def retain(self, columns: NDArray[np.intp]) -> None:
         """Go on with these columns only; the others keep what they have."""
         inside = np.isin(self.active, columns)
+        if self.beta:
+            self.beta[-1][self.active[~inside]] = 0.0  # their matrices end here
         self.active = self.active[inside]
         self._previous = np.ascontiguousarray(self._previous[:, inside])
         self._current = np.ascontiguousarray(self._current[:, inside])

@@ -17,10 +17,11 @@ from biolmm.errors import ParameterError, UserError
 from biolmm.genotypes.dense import DenseRelatedness
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.scaling import Scale
+from biolmm.linalg.krylov import Eigenpairs
 from biolmm.linalg.lanczos import Quadrature
 from biolmm.linalg.operators import Restriction
 from biolmm.linalg.probes import row_keys
-from biolmm.reml.likelihood import RestrictedLikelihood, TraceMeasure, VarianceComponents
+from biolmm.reml.likelihood import QuadraticMeasure, RestrictedLikelihood, TraceMeasure, VarianceComponents
 from biolmm.reml.model import MODEL_FORMAT, NullModel, stacked
 from biolmm.reml.spectrum import (
     MAX_PROBES,
@@ -149,6 +150,29 @@ def fit_null_model(
     traces = [float(s.measure.trace + s.measure.values.sum()) for s in spectra]
     return NullModel(
         _dataset(operator, cohort, config, solver, spectra, np.array(traces), system_of_trait, fits, probes_used)
+    )
+
+
+def plain_model(operator: GenotypeOperator, cohort: Cohort) -> NullModel:
+    """Return a model without random effect (h² = 0) for the plain regression: samples, traits and covariates only."""
+    whole = Restriction(np.ones(cohort.n_samples, dtype=bool), _whole_basis(cohort))
+    restrictions, system_of_class = _systems(whole, cohort)
+    system_of_trait = system_of_class[cohort.class_of_trait]
+    nothing = np.zeros((0, 0))
+    empty = Eigenpairs(np.zeros(0), np.zeros((cohort.n_samples, 0), np.float32), np.zeros(0))
+    spectra = [Spectrum(r, empty, TraceMeasure(np.zeros(0), nothing, nothing, r.rank, 0.0)) for r in restrictions]
+    fits = []
+    for trait, system in enumerate(system_of_trait):
+        restriction = restrictions[system]
+        residual = restriction.project(np.nan_to_num(cohort.y[:, [trait]]))[:, 0]
+        measure = QuadraticMeasure(np.zeros(1), np.array([residual @ residual]))
+        variance = float(measure.weights[0] / restriction.rank)
+        nan = float("nan")
+        components = VarianceComponents(0.0, nan, nan, 0.0, variance, nan, nan, nan)
+        fits.append(TraitFit(components, measure, residual.astype(np.float32), 0))
+    traces = np.zeros(len(spectra))
+    return NullModel(
+        _dataset(operator, cohort, FitConfig(), "exact", spectra, traces, system_of_trait, fits, [0] * cohort.n_traits)
     )
 
 
@@ -311,6 +335,8 @@ def _dataset(
             "probe_node": (("systems", "probes", "nodes"), stacked([m.nodes for m in measures])),
             "probe_weight": (("systems", "probes", "nodes"), stacked([m.weights for m in measures])),
             "n_probes": ("systems", np.array([m.nodes.shape[0] for m in measures])),
+            "covariate": (("samples", "covariate_columns"), cohort.covariates),
+            "model_variant_index": ("model_variants", operator.source.variants),
             "n_nodes": ("systems", np.array([m.nodes.shape[1] for m in measures])),
         },
         coords={

@@ -45,7 +45,7 @@ class TraceMeasure:
     @property
     def n_probes(self) -> int:
         """Number of probes; 0 where every eigenvalue is known."""
-        return self.nodes.shape[0]
+        return int(self.nodes.shape[0])
 
     def estimate(
         self, on_values: NDArray[np.float64], on_nodes: NDArray[np.float64]

@@ -12,12 +12,13 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from biolmm.cohort import Cohort, MaskClass
 from biolmm.errors import DamagedStoreError
 from biolmm.linalg.krylov import Eigenpairs
 from biolmm.linalg.operators import Restriction
 from biolmm.reml.likelihood import TraceMeasure, VarianceComponents
 from biolmm.reml.spectrum import Spectrum
-from biolmm.schema import H2_COLUMNS, SAMPLES
+from biolmm.schema import H2_COLUMNS
 from biolmm.store.arrays import open_dataset, save_dataset
 
 NULL_NAME, LOCO_NAME = "null.zarr", "loco.zarr"
@@ -115,6 +116,23 @@ class NullModel:
         )
         return Spectrum(restriction, pairs, measure)
 
+    def cohort(self) -> Cohort:
+        """Return the cohort that the model was fitted on."""
+        data = self.dataset
+        used = sorted({int(s) for s in self.system_of_trait})
+        restrictions = [self.restriction(system) for system in used]
+        return Cohort(
+            sample_index=data["sample_index"].values.astype(np.int64),
+            sample_id=np.array(self.sample_id, dtype=np.str_),
+            trait_names=tuple(self.trait_names),
+            y=data["y"].values.T,
+            classes=tuple(MaskClass(r.observed, r.basis) for r in restrictions),
+            class_of_trait=np.array([used.index(int(s)) for s in self.system_of_trait], dtype=np.int64),
+            covariate_names=tuple(json.loads(data.attrs["covariates"])),
+            covariates=data["covariate"].values,
+            counts=json.loads(data.attrs["counts"]),
+        )
+
     def components(self, trait: int) -> VarianceComponents:
         """Return one trait's variance components."""
         names = VarianceComponents.__dataclass_fields__
@@ -156,8 +174,3 @@ def stacked(arrays: list[NDArray[Any]], fill: float = 0.0) -> NDArray[Any]:
     for target, array in zip(out, arrays, strict=True):
         target[tuple(slice(size) for size in array.shape)] = array
     return out
-
-
-def sample_dims(*dims: str) -> tuple[str, ...]:
-    """Return dims with the samples last, as every model array has them."""
-    return (*dims, SAMPLES)

@@ -17,7 +17,7 @@ from biolmm.linalg.krylov import Eigenpairs, block_krylov_eigenpairs
 from biolmm.linalg.lanczos import Lanczos, Quadrature
 from biolmm.linalg.operators import RestrictedOperator, Restriction
 from biolmm.linalg.probes import rademacher
-from biolmm.reml.likelihood import QuadraticMeasure, TraceMeasure
+from biolmm.reml.likelihood import TraceMeasure
 
 MIN_PROBES, MAX_PROBES = 16, 128
 MAX_STEPS = 30
@@ -75,24 +75,6 @@ class Spectrum:
         total = self.measure.values.sum() + self.measure.trace
         rest = self.restriction.rank - len(self.pairs.values)
         return float(max(total - self.pairs.values.sum(), 0.0) / rest) if rest > 0 else 1.0
-
-
-@dataclass(frozen=True)
-class TraitRecursion:
-    """One trait's quadrature on its spectrum, and the pieces of the solution of `H x = P y`.
-
-    Attributes
-    ----------
-    measure
-        f to `yᵀ f y`.
-    solution
-        h² to `H⁻¹ P y`, (N,).
-    n_steps
-        Lanczos steps, 0 where the spectrum is exact.
-    """
-
-    measure: QuadraticMeasure
-    n_steps: int
 
 
 def exact_spectra(K: NDArray[np.float64], restrictions: Sequence[Restriction], n_pairs: int) -> list[Spectrum]:
@@ -187,6 +169,21 @@ def leading_pairs(
         max_products=config.max_products if warm is None else 3,
     )
     return [pairs.leading(pairs.residuals < config.tolerance) for pairs in found]
+
+
+def principal_components(
+    operator: GenotypeOperator, keys: NDArray[np.uint64], restriction: Restriction, n_components: int, seed: int
+) -> Eigenpairs:
+    """Return exactly `n_components` leading eigenpairs of PKP, with their residuals, converged or not.
+
+    Notes
+    -----
+    Cost: at most 10 passes with n_components + 10 columns.
+    """
+    start = rademacher(keys, "eigenpairs", range(n_components + OVERSAMPLING), seed)
+    return block_krylov_eigenpairs(
+        operator.matmat, [restriction], [start], [n_components], tolerance=1e-3, max_products=10
+    )[0]
 
 
 class DensityRecursion:

@@ -22,7 +22,7 @@ from biolmm.linalg.probes import row_keys, uniform_bits
 from biolmm.reml.model import NullModel
 from biolmm.reml.spectrum import Spectrum
 from biolmm.scan.forms import FormRequest, quadratic_forms
-from biolmm.scan.panel import MAF_CLASSES, MAF_EDGES
+from biolmm.scan.panel import MAF_CLASSES, maf_class_of
 
 N_SAMPLED = 48
 """Variants sampled in each class of allele frequency."""
@@ -37,14 +37,13 @@ class GammaEstimate:
 
     Attributes
     ----------
-    gamma, standard_error
-        (T,) over all classes of allele frequency.
+    gamma
+        (T, classes of allele frequency); a class with no variant to measure has the mean of all.
     table
         The columns of `gamma.tsv`: also by class.
     """
 
     gamma: NDArray[np.float64]
-    standard_error: NDArray[np.float64]
     table: pd.DataFrame
 
 
@@ -94,7 +93,8 @@ def estimate_gamma(
     requests += [_request(model.spectrum(s), sample, paired, h2[system_of_trait == s]) for s in others]
     forms = quadratic_forms(operator, requests, TOLERANCE)
     whole = _ratios(model.spectrum(0), requests[0], forms[0], left_values[0])
-    rows, gamma, errors = [], np.empty(len(h2)), np.empty(len(h2))
+    rows = []
+    gamma = np.empty((len(h2), len(MAF_CLASSES)))
     for t, name in enumerate(model.trait_names):
         system = int(system_of_trait[t])
         shift = np.zeros(0)
@@ -103,15 +103,16 @@ def estimate_gamma(
             column = int(np.sum(system_of_trait[:t] == system))
             mine = _ratios(model.spectrum(system), requests[i], forms[i], left_values[system])[:, column]
             shift = mine - whole[paired, t]
-        gamma[t], errors[t] = _mean(whole[:, t], shift)
+        overall, error = _mean(whole[:, t], shift)
+        gamma[t] = overall
         for c, label in enumerate(MAF_CLASSES):
             inside = sample.maf_class == c
-            if inside.any():
-                mean, error = _mean(whole[inside, t], shift)
-                rows.append((name, label, int(inside.sum()), mean, error))
-        rows.append((name, "all", len(everyone), gamma[t], errors[t]))
+            if np.isfinite(whole[inside, t]).any():
+                gamma[t, c], class_error = _mean(whole[inside, t], shift)
+                rows.append((name, label, int(inside.sum()), gamma[t, c], class_error))
+        rows.append((name, "all", len(everyone), overall, error))
     table = pd.DataFrame(rows, columns=["trait", "maf_class", "n_variants", "gamma", "gamma_se"])
-    return GammaEstimate(gamma, errors, table)
+    return GammaEstimate(gamma, table)
 
 
 def sample_variants(
@@ -124,8 +125,7 @@ def sample_variants(
     contig_keys = row_keys(store.contig_id)
     keys = contig_keys[store.variant_contig[variants]] + store.variant_position[variants].astype(np.uint64)
     order = np.argsort(uniform_bits(keys, f"{seed}/gamma"), kind="stable")
-    maf = np.minimum(scaling.frequency, 1 - scaling.frequency)
-    maf_class = np.searchsorted(MAF_EDGES, maf, side="right")
+    maf_class = maf_class_of(scaling.frequency)
     usable = scaling.weight > 0
     chosen = [order[(maf_class[order] == c) & usable[order]][:N_SAMPLED] for c in range(len(MAF_CLASSES))]
     rows = np.concatenate(chosen)

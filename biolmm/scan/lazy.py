@@ -21,7 +21,7 @@ def scan_lazily(setup: ScanSetup) -> xr.Dataset:
     Returns
     -------
     xr.Dataset
-        `beta`, `standard_error`, `chisq`, `neg_log_10_p_value`, `effect_allele_frequency`; coordinates `trait`,
+        `beta`, `standard_error`, `chisq`, `neg_log_10_p_value`, `effect_allele_frequency`; coordinates `traits`,
         `chromosome`, `base_pair_location`, `effect_allele`, `other_allele`, `rsid`. With the plain regression beside,
         its statistics under the same names with `linear_` in front.
     """
@@ -45,7 +45,7 @@ def scan_lazily(setup: ScanSetup) -> xr.Dataset:
     return xr.Dataset(
         variables,
         coords={
-            "trait": ("traits", np.array(setup.panel.traits, dtype=str)),
+            "traits": ("traits", np.array(setup.panel.traits, dtype=str)),
             "chromosome": ("variants", contigs[store.variant_contig[variants]]),
             "base_pair_location": ("variants", store.variant_position[variants]),
             "effect_allele": ("variants", store.alt[variants]),

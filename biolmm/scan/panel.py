@@ -71,7 +71,7 @@ class ScanPanel:
     h2, total_variance
         (T,) h² and σ²_g + σ²_e.
     gamma
-        (T,) mean exact ratio of the remainder.
+        (T, classes of allele frequency) mean exact ratio of the remainder.
     linear
         Whether the plain regression runs beside.
     """
@@ -125,7 +125,7 @@ def build_panel(
     left_values
         For each system in use, (n_contigs + 1, k) eigenvalues under each left-out contig, see `left_out_values`.
     gamma
-        (T,) ratio of the remainder.
+        (T, classes of allele frequency) ratio of the remainder.
     contig_index
         Position of the model's contigs in `left_values`.
     linear, mixed
@@ -169,6 +169,17 @@ def build_panel(
         gamma=gamma,
         linear=linear,
     )
+
+
+def maf_class_of(frequency: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the class of allele frequency, an index into `MAF_CLASSES`.
+
+    Examples
+    --------
+    >>> maf_class_of(np.array([0.004, 0.97, 0.5])).tolist()
+    [0, 1, 2]
+    """
+    return np.asarray(np.searchsorted(MAF_EDGES, np.minimum(frequency, 1 - frequency), side="right"))
 
 
 def group_of(panel: ScanPanel, contig: str) -> int:

@@ -11,7 +11,7 @@ from biolmm.genotypes.kernels import count_masked
 from biolmm.genotypes.standardised import TILE_VARIANTS, PartitionTask, new_tile, product, sums_of_squares, unpacked
 from biolmm.linalg.operators import column_dots
 from biolmm.results.diagnostics import neg_log10_p_chisq, neg_log10_p_t
-from biolmm.scan.panel import ScanPanel, group_of
+from biolmm.scan.panel import ScanPanel, group_of, maf_class_of
 
 COLLINEAR = 1e-5
 """A variant whose variance falls below this share once covariates are taken out has no statistics."""
@@ -81,7 +81,7 @@ def _block(
     found = {}
     if panel.mixed:
         if panel.projections is None:
-            den = _spectral_denominator(panel, rest, norm2, group_of(panel, contig))
+            den = _spectral_denominator(panel, rest, norm2, frequency, group_of(panel, contig))
         else:
             den = np.where(np.isnan(norm2), np.nan, _exact_denominator(panel, packed, tables, tile))
         chisq = num**2 / den
@@ -94,7 +94,7 @@ def _block(
 
 
 def _spectral_denominator(
-    panel: ScanPanel, rest: NDArray[np.float64], norm2: NDArray[np.float64], group: int
+    panel: ScanPanel, rest: NDArray[np.float64], norm2: NDArray[np.float64], frequency: NDArray[np.float64], group: int
 ) -> NDArray[np.float64]:
     """Return `Σₖ (uₖᵀz̃)² / (h²θₖ + 1−h²) + γ (‖z̃‖² − Σₖ (uₖᵀz̃)²)`, over σ², (b, T)."""
     den = np.empty_like(norm2)
@@ -103,7 +103,8 @@ def _spectral_denominator(
         values = panel.values[group][t][: along.shape[1]]
         weights = 1 / (panel.h2[t] * values + 1 - panel.h2[t])
         remainder = np.maximum(norm2[:, t] - along.sum(axis=1), 0.0)
-        den[:, t] = (along @ weights + panel.gamma[t] * remainder) / panel.total_variance[t]
+        gamma = panel.gamma[t][maf_class_of(frequency[:, t])]
+        den[:, t] = (along @ weights + gamma * remainder) / panel.total_variance[t]
     return den
 
 

@@ -16,7 +16,7 @@ from biolmm.loco.predictors import trait_projection
 from biolmm.loco.systems import left_out_values
 from biolmm.reml.model import NullModel
 from biolmm.scan.gamma import GammaEstimate, estimate_gamma, left_out_contigs
-from biolmm.scan.panel import ScanPanel, build_panel
+from biolmm.scan.panel import MAF_CLASSES, ScanPanel, build_panel
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,13 @@ class ScanSetup:
 
 
 def prepare_scan(
-    genotypes: StandardisedGenotypes, model: NullModel, operator: GenotypeOperator | None, config: ScanConfig
+    genotypes: StandardisedGenotypes,
+    model: NullModel,
+    operator: GenotypeOperator | None,
+    config: ScanConfig,
+    gamma: GammaEstimate | None = None,
 ) -> ScanSetup:
-    """Estimate γ and lay out the columns of a scan.
+    """Estimate γ (unless it is given) and lay out the columns of a scan.
 
     Notes
     -----
@@ -108,19 +112,18 @@ def prepare_scan(
     """
     n_traits = len(model.trait_names)
     used = sorted({0, *(int(s) for s in model.system_of_trait)})
-    gamma: GammaEstimate | None = None
     values: dict[int, NDArray[np.float64]] = {}
     contig_index: dict[str, int] = {}
     if config.mixed and operator is not None:
         contig_index = {name: i for i, name in enumerate(operator.source.store.contig_id)}
         values = dict(zip(used, left_out_values(operator, [model.spectrum(s) for s in used]), strict=True))
-        if model.settings["solver"] != "exact":
+        if gamma is None and model.settings["solver"] != "exact":
             gamma = estimate_gamma(operator, model, genotypes, values, config.seed)
     panel = build_panel(
         genotypes.source.reader,
         model,
         left_values=[values.get(s, np.zeros((1, 0))) for s in used if s in set(model.system_of_trait.tolist())],
-        gamma=gamma.gamma if gamma is not None else np.ones(n_traits),
+        gamma=gamma.gamma if gamma is not None else np.ones((n_traits, len(MAF_CLASSES))),
         contig_index=contig_index,
         linear=config.linear,
         mixed=config.mixed,

@@ -15,22 +15,22 @@ from zarr.codecs import ZstdCodec
 
 from biolmm.errors import DamagedStoreError
 
-CHECKSUMS = "checksums.json"
+CHECKSUMS = "checksums"
 _CHUNK_BYTES = 64 * 1024**2
 
 
 def save_dataset(dataset: xr.Dataset, path: Path) -> None:
-    """Write every variable with its dimension names, then the CRC-32C of every file.
+    """Write every variable with its dimension names, then the CRC-32C of every file into the attributes.
 
     Attributes must fit in JSON. An existing folder is not touched: the caller builds aside.
     """
     group = zarr.open_group(path, mode="w-", zarr_format=3)
     for name, variable in dataset.variables.items():
         _write(group, str(name), variable)
-    group.attrs.update({**dataset.attrs, "coordinates": [str(name) for name in dataset.coords]})
-    files = sorted(file for file in path.rglob("*") if file.is_file())
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.parent != path)
     sums = {str(file.relative_to(path)): google_crc32c.value(file.read_bytes()) for file in files}
-    (path / CHECKSUMS).write_text(json.dumps(sums))
+    coordinates = [str(name) for name in dataset.coords]
+    group.attrs.update({**dataset.attrs, "coordinates": coordinates, CHECKSUMS: json.dumps(sums)})
 
 
 def open_dataset(path: Path) -> xr.Dataset:
@@ -42,9 +42,9 @@ def open_dataset(path: Path) -> xr.Dataset:
         When a file is missing or has changed since it was written.
     """
     try:
-        sums = json.loads((path / CHECKSUMS).read_text())
-    except (OSError, ValueError) as error:
-        raise DamagedStoreError(f"'{path}' has no readable {CHECKSUMS}: it is incomplete. Fit it again.") from error
+        sums = json.loads(json.loads((path / "zarr.json").read_text())["attributes"][CHECKSUMS])
+    except (OSError, ValueError, KeyError) as error:
+        raise DamagedStoreError(f"'{path}' has no readable list of checksums: it is incomplete. Fit it again.") from error
     for name, expected in sums.items():
         try:
             intact = google_crc32c.value((path / name).read_bytes()) == expected
@@ -54,6 +54,7 @@ def open_dataset(path: Path) -> xr.Dataset:
             raise DamagedStoreError(f"'{path / name}' is missing or has changed since it was written: fit it again.")
     dataset = xr.open_zarr(path, consolidated=False, chunks=None)
     coordinates = dataset.attrs.pop("coordinates", [])
+    dataset.attrs.pop(CHECKSUMS)
     labelled: xr.Dataset = dataset.set_coords(coordinates)
     return labelled
 

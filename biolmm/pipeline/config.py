@@ -1,0 +1,119 @@
+"""What an analysis is made of, as frozen data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from biolmm.cohort import CohortConfig
+from biolmm.errors import ParameterError
+from biolmm.memory import default_budget_bytes
+from biolmm.reml.fit import FitConfig
+from biolmm.scan.setup import ScanConfig
+
+Method = Literal["mixed", "linear", "linear-only"]
+METHODS: tuple[Method, ...] = ("mixed", "linear", "linear-only")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files of an analysis.
+
+    Attributes
+    ----------
+    genotypes
+        One store, or the `.bed` files of one or more PLINK file sets of the same samples.
+    traits, covariates
+        Tables with a column of sample ids.
+    keep, remove
+        Lists of sample ids.
+    extract
+        List of the variants to scan.
+    exclude
+        List of variants that are neither scanned nor in the model.
+    model_extract
+        List of the variants that the relatedness matrix is made of.
+    missing_value
+        A number that means missing in the tables, such as -9.
+    """
+
+    genotypes: tuple[Path, ...]
+    traits: Path | None = None
+    covariates: Path | None = None
+    keep: Path | None = None
+    remove: Path | None = None
+    extract: Path | None = None
+    exclude: Path | None = None
+    model_extract: Path | None = None
+    missing_value: str | None = None
+
+    def files(self) -> dict[str, Path]:
+        """Return the tables and lists that are given, by name."""
+        names = ("traits", "covariates", "keep", "remove", "extract", "exclude", "model_extract")
+        return {name: path for name in names if (path := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What an analysis may use; none of it changes a result.
+
+    Attributes
+    ----------
+    threads
+        Threads; None takes every available processor.
+    memory_bytes
+        Budget of the whole process.
+    """
+
+    threads: int | None = None
+    memory_bytes: int = field(default_factory=default_budget_bytes)
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise ParameterError(f"threads is {self.threads} but must be at least 1.")
+
+
+@dataclass(frozen=True)
+class AnalysisConfig:
+    """Everything that an analysis depends on.
+
+    Attributes
+    ----------
+    method
+        `mixed`; `linear` runs the plain regression beside the mixed model; `linear-only` runs it alone.
+    n_pcs
+        Principal components added as covariates.
+    ssf
+        Write GWAS-SSF files too.
+    """
+
+    inputs: Inputs
+    out: Path
+    cohort: CohortConfig = field(default_factory=CohortConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    scan: ScanConfig = field(default_factory=ScanConfig)
+    resources: Resources = field(default_factory=Resources)
+    method: Method = "mixed"
+    n_pcs: int = 0
+    ssf: bool = False
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.n_pcs <= 100:
+            raise ParameterError(f"{self.n_pcs} principal components were asked for but must be between 0 and 100.")
+        if self.method not in METHODS:
+            raise ParameterError(f"There is no method {self.method!r}: use one of {', '.join(METHODS)}.")
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what `run.json` records."""
+        cohort = {k: v for k, v in asdict(self.cohort).items() if k not in ("keep", "remove")}
+        return {
+            "method": self.method,
+            "n_pcs": self.n_pcs,
+            "ssf": self.ssf,
+            "fit": asdict(self.fit),
+            "scan": asdict(self.scan),
+            "cohort": cohort,
+            "covariate_names": list(self.cohort.covariate_names or ()),
+        }

@@ -1,0 +1,132 @@
+"""From files to a store, a cohort and chosen variants, checked before anything is computed."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biolmm.chunks import map_tasks
+from biolmm.cohort import Cohort, align_cohort
+from biolmm.errors import InputFileError, ParameterError, VariantMismatchError, named
+from biolmm.files.lists import read_id_list, read_variant_list
+from biolmm.files.tables import read_table
+from biolmm.pipeline.config import AnalysisConfig, Inputs
+from biolmm.results.record import RunRecord
+from biolmm.store.convert import convert
+from biolmm.store.read import GenotypeStore
+
+log = logging.getLogger(__name__)
+
+STORE_NAME = "genotypes.zarr"
+
+
+def bed_files(paths: tuple[Path, ...]) -> list[Path] | None:
+    """Return the `.bed` files that are meant, or None when one store is given.
+
+    A PLINK prefix stands for its `.bed`.
+
+    Raises
+    ------
+    ParameterError
+        When no path is given, or stores and PLINK files are mixed.
+    InputFileError
+        When a path does not exist.
+    """
+    if not paths:
+        raise ParameterError("no genotypes were given: pass --genotypes with a store or a .bed file.")
+    found = []
+    for path in paths:
+        bed = path if path.suffix == ".bed" else path.with_name(path.name + ".bed")
+        if path.is_dir():
+            if len(paths) > 1:
+                raise ParameterError(f"'{path}' is a folder: give one store, or several .bed files, not both.")
+            return None
+        if not bed.exists():
+            if path.exists():
+                raise InputFileError(
+                    f"'{path}' is not a PLINK .bed file or a store: its name must end in .bed or .zarr."
+                )
+            raise InputFileError(f"'{path}' does not exist: give a store (NAME.zarr) or a PLINK file (NAME.bed).")
+        found.append(bed)
+    return found
+
+
+def open_genotypes(inputs: Inputs, out: Path) -> tuple[GenotypeStore, bool]:
+    """Open the store, or convert the PLINK files to `out/genotypes.zarr`; return it and whether it was converted."""
+    beds = bed_files(inputs.genotypes)
+    if beds is None:
+        return GenotypeStore.open(inputs.genotypes[0]), False
+    log.info("convert: %s", ", ".join(str(bed) for bed in beds))
+    return convert(beds, out / STORE_NAME, overwrite=False, map_tasks=map_tasks), True
+
+
+def read_cohort(config: AnalysisConfig, sample_id: NDArray[np.str_]) -> Cohort:
+    """Read the tables and lists and align them by sample id."""
+    inputs = config.inputs
+    if inputs.traits is None:
+        raise ParameterError("no traits were given: pass --traits with a table of traits.")
+    traits = read_table(inputs.traits, missing_value=inputs.missing_value)
+    covariates = None
+    if inputs.covariates is not None:
+        covariates = read_table(inputs.covariates, missing_value=inputs.missing_value, default_name="COVAR")
+    chosen = replace(
+        config.cohort,
+        keep=read_id_list(inputs.keep) if inputs.keep else config.cohort.keep,
+        remove=read_id_list(inputs.remove) if inputs.remove else config.cohort.remove,
+    )
+    return align_cohort(sample_id, traits, covariates, chosen)
+
+
+def choose_variants(
+    inputs: Inputs, store: GenotypeStore, record: RunRecord
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the store indices of the variants to scan and of those of the model.
+
+    `--exclude` holds for both, `--extract` for the scan, `--model-extract` for the model.
+
+    Raises
+    ------
+    VariantMismatchError
+        When a list matches no variant, or leaves none.
+    """
+    keep = np.ones(store.n_variants, dtype=bool)
+    if inputs.exclude:
+        keep &= ~_listed(store, inputs.exclude, record, "exclude")
+    scanned, model = keep.copy(), keep
+    if inputs.extract:
+        scanned &= _listed(store, inputs.extract, record, "extract")
+    if inputs.model_extract:
+        model = model & _listed(store, inputs.model_extract, record, "model_extract")
+    for what, chosen in (("scan", scanned), ("model", model)):
+        if not chosen.any():
+            raise VariantMismatchError(
+                f"No variant is left for the {what}: check --extract, --exclude, --model-extract."
+            )
+    dropped = store.variant_id[~scanned]
+    record.add_dropped("variants", "not scanned: --extract or --exclude", dropped[:10].tolist(), n=len(dropped))
+    not_in_model = int(np.count_nonzero(~model))
+    record.add_dropped(
+        "variants",
+        "not in the model: --model-extract or --exclude",
+        store.variant_id[~model][:10].tolist(),
+        n=not_in_model,
+    )
+    return np.flatnonzero(scanned), np.flatnonzero(model)
+
+
+def _listed(store: GenotypeStore, path: Path, record: RunRecord, option: str) -> NDArray[np.bool_]:
+    wanted = read_variant_list(path)
+    ids = np.array(wanted, dtype=store.variant_id.dtype)
+    found = np.isin(store.variant_id, ids)
+    if not found.any():
+        raise VariantMismatchError(
+            f"None of the {len(wanted):,} variants in '{path}' is in the genotypes: it lists {named(wanted, 3)}, "
+            f"the genotypes have {named(store.variant_id[:3].tolist(), 3)}. Check the spelling of the ids."
+        )
+    absent = ids[~np.isin(ids, store.variant_id)]
+    record.add_dropped("listed variants", f"--{option.replace('_', '-')}: not in the genotypes", absent.tolist())
+    return np.asarray(found)

@@ -1,0 +1,150 @@
+"""`fit` and `scan` for notebooks: Datasets and tables in, a model and a lazy Dataset out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from biolmm.chunks import threads
+from biolmm.cohort import CohortConfig, align_cohort
+from biolmm.errors import ParameterError
+from biolmm.genotypes.operator import GenotypeOperator
+from biolmm.genotypes.source import PackedGenotypes
+from biolmm.genotypes.standardised import standardise
+from biolmm.loco import solve_predictors
+from biolmm.memory import default_budget_bytes
+from biolmm.pipeline.run import match_samples
+from biolmm.reml.fit import FitConfig, fit_null_model
+from biolmm.reml.model import NullModel
+from biolmm.reml.spectrum import SpectrumConfig
+from biolmm.scan.lazy import scan_lazily
+from biolmm.scan.setup import ScanConfig, prepare_scan
+from biolmm.store.open import genotype_store
+from biolmm.store.read import GenotypeStore
+
+Genotypes = GenotypeStore | xr.Dataset | Path | str
+
+
+def fit(
+    store: Genotypes,
+    traits: pd.DataFrame,
+    covariates: pd.DataFrame | None = None,
+    *,
+    known: NullModel | None = None,
+    n_threads: int | None = None,
+    **options: Any,
+) -> NullModel:
+    """Fit the null model of every trait and its left-out predictors.
+
+    Parameters
+    ----------
+    store
+        A store: a path, or what `open_store` returned.
+    traits, covariates
+        Tables indexed by sample id (or with a column `IID` or `sample_id`); samples are matched by id.
+    known
+        A model of the same samples and covariates: its spectra are reused for the new traits.
+    n_threads
+        Threads; every available processor by default.
+    **options
+        Fields of `FitConfig` (`solver`, `loco`, `alpha`, `scale`, `loco_tolerance`, `fixed_h2`), of `SpectrumConfig`
+        (`n_pairs`, `seed`) and of `CohortConfig` (`trait_names`, `covariate_names`, `categorical`, `keep`, `remove`,
+        `transform`).
+
+    Returns
+    -------
+    NullModel
+        `model.h2` is the table of heritabilities; `model.dataset` holds everything.
+
+    Raises
+    ------
+    UserError
+        For every mistake in the inputs, before anything is computed.
+
+    Notes
+    -----
+    Cost: see `fit_null_model` and `solve_predictors`. Up to half of the available memory holds packed genotypes.
+    """
+    cohort_config, fit_config = _split(options)
+    opened = genotype_store(store)
+    cohort = align_cohort(opened.sample_id, traits, covariates, cohort_config)
+    with threads(n_threads):
+        operator = _operator(opened, cohort.sample_index, None, fit_config.alpha, fit_config.scale)
+        model = fit_null_model(operator, cohort, fit_config, known)
+        predictors = solve_predictors(operator, model, loco=fit_config.loco, tolerance=fit_config.loco_tolerance)
+    return replace(model, loco=predictors)
+
+
+def scan(store: Genotypes, model: NullModel, *, linear: bool = False, n_threads: int | None = None) -> xr.Dataset:
+    """Test every variant of a store against every trait of a fitted model.
+
+    Parameters
+    ----------
+    store
+        Genotypes that hold every sample of the model, in any order.
+    model
+        From `fit` or `open_model`.
+    linear
+        Run the plain regression beside the mixed model.
+    n_threads
+        Threads used to estimate γ; computing the Dataset uses Dask's own.
+
+    Returns
+    -------
+    xr.Dataset
+        (variants, traits), lazy: `beta`, `standard_error`, `chisq`, `neg_log_10_p_value`, `effect_allele_frequency`.
+        Denominators carry the approximation of the scan (about 1.5 %); `biolmm gwas` recomputes lead variants
+        exactly.
+
+    Examples
+    --------
+    A whole analysis in Python::
+
+        store = biolmm.open_store("cohort.zarr")
+        model = biolmm.fit(store, traits=table[["height", "bmi"]], covariates=covariates)
+        hits = biolmm.scan(store, model)
+        hits.biolmm.manhattan("height")
+    """
+    if model.loco is None:
+        raise ParameterError("the model has no predictors: fit it with biolmm.fit.")
+    opened = genotype_store(store)
+    own = GenotypeStore.open(model.dataset.attrs["store"])
+    cohort = model.cohort()
+    settings = model.settings
+    with threads(n_threads):
+        variants = model.dataset["model_variant_index"].values
+        operator = _operator(own, cohort.sample_index, variants, settings["alpha"], settings["scale"])
+        genotypes = operator.genotypes
+        if opened.fingerprint != own.fingerprint or len(variants) != own.n_variants:
+            genotypes = standardise(PackedGenotypes.choose(opened, match_samples(opened, cohort)))
+        setup = prepare_scan(genotypes, model, operator, ScanConfig(linear=linear))
+    return scan_lazily(setup)
+
+
+def _operator(
+    store: GenotypeStore, samples: np.ndarray[Any, Any], variants: np.ndarray[Any, Any] | None, alpha: float, scale: Any
+) -> GenotypeOperator:
+    source = PackedGenotypes.choose(store, samples, variants, cache_bytes=default_budget_bytes() * 2 // 3)
+    return GenotypeOperator(standardise(source, alpha, scale))
+
+
+def _split(options: dict[str, Any]) -> tuple[CohortConfig, FitConfig]:
+    """Sort keyword options into the configurations that have them."""
+    of_cohort, of_fit, of_spectrum = (
+        set(config.__dataclass_fields__) for config in (CohortConfig, FitConfig, SpectrumConfig)
+    )
+    known = (of_cohort | of_fit | of_spectrum) - {"spectrum"}
+    unknown = set(options) - known
+    if unknown:
+        raise ParameterError(f"unknown options {', '.join(sorted(unknown))}: choose from {', '.join(sorted(known))}.")
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    spectrum = SpectrumConfig(**{k: v for k, v in values.items() if k in of_spectrum})
+    return (
+        CohortConfig(**{k: v for k, v in values.items() if k in of_cohort}),
+        FitConfig(**{k: v for k, v in values.items() if k in of_fit}, spectrum=spectrum),
+    )

@@ -1,0 +1,61 @@
+"""`Y += AᵀB`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from biolmm.linalg.blas import add_transposed_product
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("b", "s", "r"), [(1, 1, 1), (7, 5, 3), (1, 6, 2), (64, 33, 17), (3, 1, 4), (0, 2, 2), (2, 0, 1)])
+def test_adds_the_product_to_what_is_there(dtype: type, b: int, s: int, r: int) -> None:
+    rng = np.random.default_rng([b, s, r])
+    # Small integers: sums are exact in either precision, so the comparison is too.
+    Y, A, B = (rng.integers(-8, 9, shape).astype(dtype) for shape in ((s, r), (b, s), (b, r)))
+    expected = Y + A.T @ B
+    add_transposed_product(Y, A, B)
+    np.testing.assert_array_equal(Y, expected)
+
+
+def test_takes_windows_of_larger_arrays() -> None:
+    rng = np.random.default_rng(1)
+    whole_Y, whole_A, whole_B = (rng.integers(0, 5, (20, 20)).astype(np.float32) for _ in range(3))
+    Y, A, B = whole_Y[2:8, 3:7], whole_A[:10, 5:11], whole_B[4:14, :4]
+    outside, expected = whole_Y.copy(), Y + A.T @ B
+    add_transposed_product(Y, A, B)
+    np.testing.assert_array_equal(Y, expected)
+    outside[2:8, 3:7] = expected
+    np.testing.assert_array_equal(whole_Y, outside)
+
+
+def test_takes_a_vector_seen_as_one_row() -> None:
+    Y, row = np.zeros((3, 2)), np.arange(3.0)
+    add_transposed_product(Y, row[None, :], np.array([1.0, 10.0])[None, :])
+    np.testing.assert_array_equal(Y, np.outer(row, [1.0, 10.0]))
+
+
+def _read_only() -> np.ndarray:
+    Y = np.zeros((2, 2))
+    Y.flags.writeable = False
+    return Y
+
+
+@pytest.mark.parametrize(
+    ("Y", "A", "B"),
+    [
+        (np.zeros((2, 2)), np.zeros((3, 3)), np.zeros((3, 2))),
+        (np.zeros((2, 2)), np.zeros((3, 2)), np.zeros((4, 2))),
+        (np.zeros((2, 2)), np.zeros((3, 2), np.float32), np.zeros((3, 2))),
+        (np.zeros((2, 2)).T[:, ::-1], np.zeros((3, 2)), np.zeros((3, 2))),
+        (np.zeros((2, 2)), np.zeros((2, 3)).T, np.zeros((3, 2))),
+        (np.zeros((2, 2)), np.zeros((3, 2))[::-1], np.zeros((3, 2))),
+        (np.zeros((2, 2)), np.broadcast_to(np.zeros(2), (3, 2)), np.zeros((3, 2))),
+        (_read_only(), np.zeros((3, 2)), np.zeros((3, 2))),
+    ],
+    ids=["rows", "length", "type", "result transposed", "transposed", "reversed", "repeated", "read-only"],
+)
+def test_refuses_what_blas_would_misread(Y: np.ndarray, A: np.ndarray, B: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"cannot add|contiguous"):
+        add_transposed_product(Y, A, B)
