@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from biolmm.results.dataset import open_results
     from biolmm.store.convert import convert
     from biolmm.store.open import open_store
+    from biolmm.store.to_sgkit import to_sgkit
 
-__all__ = ["NullModel", "convert", "fit", "open_model", "open_results", "open_store", "scan"]
+__all__ = ["NullModel", "convert", "fit", "open_model", "open_results", "open_store", "scan", "to_sgkit"]
 
 # Names are imported when they are first used, so that `biolmm --help` does not pay for them.
 _HOMES = {
@@ -29,6 +30,7 @@ _HOMES = {
     "open_results": "biolmm.results.dataset",
     "open_store": "biolmm.store.open",
     "scan": "biolmm.pipeline.interactive",
+    "to_sgkit": "biolmm.store.to_sgkit",
 }
 
 

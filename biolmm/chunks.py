@@ -11,11 +11,12 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from dask.base import compute
+from dask.callbacks import Callback
 from dask.delayed import Delayed, delayed
 from threadpoolctl import threadpool_limits
 
@@ -26,6 +27,7 @@ FAN_IN = 4
 """How many partial results one node of the reduction tree adds."""
 
 _threads: ContextVar[int | None] = ContextVar("biolmm_threads", default=None)
+_watcher: ContextVar[Callable[[int, int], None] | None] = ContextVar("biolmm_watcher", default=None)
 
 
 def available_threads() -> int:
@@ -47,6 +49,16 @@ def threads(count: int | None) -> Iterator[None]:
             yield
     finally:
         _threads.reset(token)
+
+
+@contextmanager
+def watched(watcher: Callable[[int, int], None]) -> Iterator[None]:
+    """Call `watcher(done, total)` after every task of the threaded scheduler inside the block."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
 
 
 def map_tasks(function: Callable[..., Value], items: Sequence[Item], shared: Any = None) -> list[Value]:
@@ -100,11 +112,28 @@ def _compute(tasks: list[Delayed]) -> tuple[Any, ...]:
     if not tasks:
         return ()
     client = _client()
-    if client is not None:
-        return tuple(compute(*tasks, scheduler=client, optimize_graph=False))
-    # One BLAS thread a task: tasks x BLAS threads = processors.
-    with threadpool_limits(limits=1):
+    watcher = _watcher.get()
+    # One BLAS thread a task: tasks x BLAS threads = processors. Workers that are processes of their own are started by
+    # Dask with one BLAS thread each; those inside this process need the limit as threads do.
+    with threadpool_limits(limits=1), _Watch(watcher) if watcher and client is None else nullcontext():
+        if client is not None:
+            return tuple(compute(*tasks, scheduler=client, optimize_graph=False))
         return tuple(compute(*tasks, scheduler="threads", num_workers=n_threads(), optimize_graph=False))
+
+
+class _Watch(Callback):
+    """Counts finished tasks of one graph."""
+
+    def __init__(self, watcher: Callable[[int, int], None]) -> None:
+        super().__init__()
+        self._watcher = watcher
+        self._total = 0
+
+    def _start_state(self, dsk: Any, state: Any) -> None:
+        self._total = sum(len(state[name]) for name in ("ready", "waiting"))
+
+    def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
+        self._watcher(len(state["finished"]), self._total)
 
 
 def _client() -> Any:

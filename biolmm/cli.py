@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -40,7 +40,8 @@ resources = _options(
     click.option(
         "--memory", metavar="SIZE", help="Memory budget, such as 4GiB; three quarters of what is free by default."
     ),
-    click.option("--seed", type=int, default=1, show_default=True, help="Seed of every random draw."),
+    click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, metavar="N",
+                 help="Seed of every random draw."),
     click.option("--plan", is_flag=True, help="Print passes, bytes and memory of every stage, and stop."),
 )
 genotype_inputs = _options(
@@ -72,11 +73,13 @@ model_options = _options(
                  help="Standardise by 2p(1-p) or by the sample's variance."),
     click.option("--eigenpairs", type=int, default=20, show_default=True, help="Leading eigenpairs to compute."),
     click.option("--loco-tolerance", type=float, default=5e-3, show_default=True, help="Relative residual of predictors."),
+    click.option("--known-model", type=_PATH, metavar="FOLDER",
+                 help="Reuse the spectra of an earlier fit of the same samples, covariates and options."),
     click.option("--fixed-h2", type=float, metavar="H2", help="Use this heritability instead of estimating it."),
 )  # fmt: skip
 scan_options = _options(
     click.option("--format", "formats", type=click.Choice(["parquet", "ssf"]), multiple=True, default=["parquet"],
-                 help="ssf also writes GWAS-SSF files (gzip TSV)."),
+                 help="ssf writes GWAS-SSF files (gzip TSV) beside the Parquet files."),
     click.option("--exact-leads/--no-exact-leads", default=True, show_default=True, help="Recompute lead variants exactly."),
 )  # fmt: skip
 output = _options(
@@ -155,7 +158,7 @@ def fit(**options: Any) -> None:
 def scan(**options: Any) -> None:
     """Test variants with a model that was fitted before."""
     from biolmm.pipeline import run_scan_only
-    from biolmm.pipeline.run import plan_scan_only
+    from biolmm.pipeline.preview import plan_scan_only
 
     config = _analysis(options)
     if options["plan"]:
@@ -291,7 +294,7 @@ def _analysis(options: dict[str, Any]) -> AnalysisConfig:
         fit=FitConfig(**given("solver", "loco", "alpha", "scale", "loco_tolerance", "fixed_h2"), spectrum=spectrum),
         scan=ScanConfig(exact_leads=options.get("exact_leads", True), seed=options["seed"]),
         resources=Resources(threads=options["threads"], memory_bytes=_memory(options["memory"])),
-        **given("method", "n_pcs"),
+        **given("method", "n_pcs", "known_model"),
         ssf="ssf" in options.get("formats", ()),
         command=shlex.join(["biolmm", *sys.argv[1:]]),
     )
@@ -312,7 +315,7 @@ def _numbers(text: str, name: str) -> float | tuple[float, ...]:
 
 
 def _plans(config: AnalysisConfig) -> list[StagePlan]:
-    from biolmm.pipeline.run import plan_only
+    from biolmm.pipeline.preview import plan_only
 
     return plan_only(config)
 
@@ -335,30 +338,49 @@ def _summary(out: Path, record: RunRecord) -> None:
     click.echo(summary_text(out, record))
 
 
-def main() -> None:
-    """Run the command line; every mistake of the user is one line and exit code 2."""
-    debug = "--debug" in sys.argv
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; every mistake of the user is one line and exit code 2.
+
+    Parameters
+    ----------
+    arguments
+        What follows `biolmm`; by default what this process was started with.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        click.echo("interrupted; the same command continues", err=True)
-        sys.exit(130)
+        cli.main(args=given or ["--help"], prog_name="biolmm", standalone_mode=False)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _stop("interrupted; the same command continues", 130)
     except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        _stop(_usage_line(error), 2)
     except BiolmmError as error:
-        if debug:
+        if "--debug" in given:
             raise
-        click.echo(f"{type(error).__name__}: {error}", err=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        click.echo("interrupted; the same command continues", err=True)
-        sys.exit(130)
+        _stop(f"{type(error).__name__}: {error}", error.exit_code)
+    except MemoryError:
+        if "--debug" in given:
+            raise
+        _stop("MemoryError: the machine has no memory left: lower --memory, --threads or the number of traits.", 1)
     except Exception as error:
-        if debug:
+        if "--debug" in given:
             raise
-        click.echo(f"{type(error).__name__}: {error} (run with --debug for a traceback)", err=True)
-        sys.exit(1)
+        _stop(f"{type(error).__name__}: {_one_line(str(error))} (run `biolmm --debug …` for a traceback)", 1)
+
+
+def _usage_line(error: click.ClickException) -> str:
+    """Say in one line what is wrong with the options, and where they are listed."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "biolmm"
+    return f"UsageError: {_one_line(error.format_message())} See `{command} --help`."
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

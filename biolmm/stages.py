@@ -7,7 +7,6 @@ written after the artefact is in place; whoever finds a marker with the right ke
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from biolmm.errors import OutputError
+from biolmm.atomic import saving, write_json
 
 
 def content_hash(*parts: Any) -> str:
@@ -32,37 +31,6 @@ def content_hash(*parts: Any) -> str:
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()
-
-
-def write_aside(path: Path, write: Callable[[Path], None]) -> Path:
-    """Let `write` fill a file beside `path`, then rename it into place, so that readers never see half a file.
-
-    Raises
-    ------
-    OutputError
-        When the folder cannot be written to or the disk is full.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(aside)
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write '{path}': {error.strerror or error}. Free space or choose another --out; "
-            "what was finished is kept, and the same command continues."
-        ) from error
-    return path
-
-
-def write_json(path: Path, value: Any) -> Path:
-    """Write `value` as indented JSON, atomically."""
-    return write_aside(path, lambda aside: _dump(aside, value))
-
-
-def _dump(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, default=str) + "\n")
 
 
 @dataclass(frozen=True)
@@ -86,16 +54,11 @@ class Stages:
         marker.unlink(missing_ok=True)
         aside = self.root / f"{name}.partial"
         _remove(aside)
-        try:
+        with saving(target):
             self.root.mkdir(parents=True, exist_ok=True)
             build(aside)
             _remove(target)
             aside.replace(target)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write '{target}': {error.strerror or error}. Free space or choose another --out; "
-                "what was finished is kept, and the same command continues."
-            ) from error
         write_json(marker, {"key": key})
         return target, False
 
@@ -106,7 +69,7 @@ class Stages:
             return False
         try:
             return bool(json.loads(marker.read_text())["key"] == key)
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             return False
 
 

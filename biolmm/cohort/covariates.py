@@ -134,7 +134,7 @@ def _count_levels(level_of: NDArray[np.object_], name: str, max_categories: int,
     if len(found) > max_categories:
         raise CovariateError(
             f"Covariate '{name}' in {source} has {len(found):,} categories, more than {max_categories}: "
-            f"{named(found)}. Group them, raise max_categories, or leave it out."
+            f"{named(found)}. Group them or leave it out (in Python, max_categories can be raised)."
         )
     counts = {str(level): int(n) for level, n in zip(found, n_found, strict=True)}
     return {level: counts[level] for level in sorted(counts, key=_order)}

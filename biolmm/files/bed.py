@@ -93,6 +93,25 @@ def check_bed(files: BedFiles, n_samples: int, variants: VariantTable) -> None:
         raise InputFileError(
             f"{files.bed} is too long: {sizes}. Give the {files.fam.name} and {files.bim.name} that belong to it."
         )
+    _check_padding(files, n_samples, variants.n)
+
+
+def _check_padding(files: BedFiles, n_samples: int, n_variants: int) -> None:
+    """Look for calls behind the last sample in up to 1,000 rows: where the size is right, the .fam may still be short.
+
+    The bits that fill the last byte of a row are zero by definition of the format.
+    """
+    used = n_samples % 4
+    if not used or not n_variants:
+        return
+    with reading(files.bed):
+        calls = np.memmap(files.bed, np.uint8, "r", HEADER_BYTES, (n_variants, bed_row_bytes(n_samples)))
+        last = np.array(calls[:: max(1, n_variants // 1000), -1])
+    if (last >> (2 * used)).any():
+        raise InputFileError(
+            f"{files.bed} holds calls of more than the {n_samples:,} samples of {files.fam.name}: lines are missing "
+            "there. Give the .fam that belongs to it."
+        )
 
 
 def _check_header(files: BedFiles, header: bytes) -> None:

@@ -81,7 +81,7 @@ def _row_step(matrix: NDArray[Any]) -> int:
         raise ValueError("the elements of a row must be contiguous")
     if n_rows > 1 and (step < n_columns or rest):
         raise ValueError("rows must be contiguous, ascending and apart from each other")
-    return max(step, n_columns)
+    return int(max(step, n_columns))
 
 
 def _int(value: int) -> Any:

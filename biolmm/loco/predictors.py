@@ -63,6 +63,8 @@ def solve_predictors(
     contig_m = operator.contig_m
     contigs = [int(c) for c in np.flatnonzero(contig_m > 0)] if loco else []
     groups = [*contigs, -1]
+    if len(contigs) == 1:
+        log.warning("the model has variants on one contig only: leaving it out leaves nothing. Consider --no-loco.")
     if model.settings["solver"] == "exact":
         relatedness = DenseRelatedness(operator)
         solutions = [_solve_exactly(relatedness.left_out(group), model) for group in groups]
@@ -175,9 +177,10 @@ def _first_residuals(
     contig_m = operator.contig_m
     for position, contig in enumerate(groups):
         left_in = total if contig < 0 else total - parts[contig]
-        remaining = operator.m - (contig_m[contig] if contig >= 0 else 0.0)
+        # In single precision as the products are, so that nothing left in is 0 / tiny and not 0 / 0.
+        remaining = max(operator.m - (contig_m[contig] if contig >= 0 else 0.0), float(np.finfo(np.float32).tiny))
         for t in range(x.shape[1]):
-            product = systems.spectra[t].restriction.project(left_in[:, [t]] / max(remaining, 1e-300))[:, 0]
+            product = systems.spectra[t].restriction.project(left_in[:, [t]] / remaining)[:, 0]
             h2 = systems.h2[t]
             residual[:, t * n_groups + position] = right[:, t] - h2 * product - (1 - h2) * x[:, t]
     return residual

@@ -86,6 +86,8 @@ class AnalysisConfig:
         Principal components added as covariates.
     ssf
         Write GWAS-SSF files too.
+    known_model
+        Folder of a model of the same samples, covariates and settings, whose spectra are reused.
     """
 
     inputs: Inputs
@@ -97,6 +99,7 @@ class AnalysisConfig:
     method: Method = "mixed"
     n_pcs: int = 0
     ssf: bool = False
+    known_model: Path | None = None
     command: str = ""
 
     def __post_init__(self) -> None:

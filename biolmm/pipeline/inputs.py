@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,19 @@ from numpy.typing import NDArray
 
 from biolmm.chunks import map_tasks
 from biolmm.cohort import Cohort, align_cohort
-from biolmm.errors import InputFileError, ParameterError, VariantMismatchError, named
+from biolmm.errors import (
+    InputFileError,
+    OutputError,
+    ParameterError,
+    SampleMismatchError,
+    VariantMismatchError,
+    named,
+)
 from biolmm.files.lists import read_id_list, read_variant_list
 from biolmm.files.tables import read_table
 from biolmm.pipeline.config import AnalysisConfig, Inputs
 from biolmm.results.record import RunRecord
-from biolmm.store.convert import convert
+from biolmm.store.convert import convert, read_bed_input
 from biolmm.store.read import GenotypeStore
 
 log = logging.getLogger(__name__)
@@ -41,9 +49,11 @@ def bed_files(paths: tuple[Path, ...]) -> list[Path] | None:
     found = []
     for path in paths:
         bed = path if path.suffix == ".bed" else path.with_name(path.name + ".bed")
-        if path.is_dir():
+        if path.is_dir() or path.suffix == ".zarr":
             if len(paths) > 1:
-                raise ParameterError(f"'{path}' is a folder: give one store, or several .bed files, not both.")
+                raise ParameterError(
+                    f"'{path}' is not a .bed file: give one store, or one or several .bed files, not both."
+                )
             return None
         if not bed.exists():
             if path.exists():
@@ -55,17 +65,40 @@ def bed_files(paths: tuple[Path, ...]) -> list[Path] | None:
     return found
 
 
-def open_genotypes(inputs: Inputs, out: Path) -> tuple[GenotypeStore, bool]:
-    """Open the store, or convert the PLINK files to `out/genotypes.zarr`; return it and whether it was converted."""
+def read_sample_id(inputs: Inputs) -> NDArray[np.str_]:
+    """Return the samples of the genotypes without reading any genotype."""
+    beds = bed_files(inputs.genotypes)
+    if beds is None:
+        return GenotypeStore.open(inputs.genotypes[0]).sample_id
+    return np.array(read_bed_input(beds).samples.sample_id.tolist(), dtype=np.str_)
+
+
+def open_genotypes(inputs: Inputs, out: Path, *, overwrite: bool = False) -> tuple[GenotypeStore, bool]:
+    """Open the store, or convert the PLINK files to `out/genotypes.zarr`; return it and whether it was converted.
+
+    With `overwrite`, a store there that was made of other files is replaced.
+    """
     beds = bed_files(inputs.genotypes)
     if beds is None:
         return GenotypeStore.open(inputs.genotypes[0]), False
     log.info("convert: %s", ", ".join(str(bed) for bed in beds))
-    return convert(beds, out / STORE_NAME, overwrite=False, map_tasks=map_tasks), True
+    target = out / STORE_NAME
+    try:
+        return convert(beds, target, map_tasks=map_tasks), True
+    except OutputError:
+        if not (overwrite and target.exists()):
+            raise
+        return convert(beds, target, overwrite=True, map_tasks=map_tasks), True
 
 
-def read_cohort(config: AnalysisConfig, sample_id: NDArray[np.str_]) -> Cohort:
-    """Read the tables and lists and align them by sample id."""
+def read_cohort(config: AnalysisConfig, sample_id: Sequence[str] | NDArray[np.str_]) -> Cohort:
+    """Read the tables and lists and align them by sample id.
+
+    Raises
+    ------
+    UserError
+        When they cannot be read or do not fit, or when more components are asked for than samples can have.
+    """
     inputs = config.inputs
     if inputs.traits is None:
         raise ParameterError("no traits were given: pass --traits with a table of traits.")
@@ -78,7 +111,14 @@ def read_cohort(config: AnalysisConfig, sample_id: NDArray[np.str_]) -> Cohort:
         keep=read_id_list(inputs.keep) if inputs.keep else config.cohort.keep,
         remove=read_id_list(inputs.remove) if inputs.remove else config.cohort.remove,
     )
-    return align_cohort(sample_id, traits, covariates, chosen)
+    cohort = align_cohort(sample_id, traits, covariates, chosen)
+    spare = cohort.n_samples - 1 - len(cohort.covariate_names)
+    if config.n_pcs >= spare:
+        raise ParameterError(
+            f"{config.n_pcs} principal components were asked for, but {cohort.n_samples:,} samples with "
+            f"{len(cohort.covariate_names)} covariates allow at most {max(spare - 1, 0):,}: lower --pcs."
+        )
+    return cohort
 
 
 def choose_variants(
@@ -130,3 +170,21 @@ def _listed(store: GenotypeStore, path: Path, record: RunRecord, option: str) ->
     absent = ids[~np.isin(ids, store.variant_id)]
     record.add_dropped("listed variants", f"--{option.replace('_', '-')}: not in the genotypes", absent.tolist())
     return np.asarray(found)
+
+
+def match_samples(sample_id: Sequence[str], cohort: Cohort, source: Path) -> NDArray[np.int64]:
+    """Return where each of the cohort's samples is in another store.
+
+    Raises
+    ------
+    SampleMismatchError
+        When some are not there.
+    """
+    place = {name: i for i, name in enumerate(sample_id)}
+    absent = [name for name in cohort.sample_id.tolist() if name not in place]
+    if absent:
+        raise SampleMismatchError(
+            f"{len(absent):,} of {cohort.n_samples:,} samples of the model are not in '{source}': {named(absent)}. "
+            "Scan genotypes that hold every sample of the model, or fit again with --keep."
+        )
+    return np.array([place[name] for name in cohort.sample_id.tolist()], dtype=np.int64)

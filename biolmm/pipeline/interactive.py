@@ -18,7 +18,7 @@ from biolmm.genotypes.source import PackedGenotypes
 from biolmm.genotypes.standardised import standardise
 from biolmm.loco import solve_predictors
 from biolmm.memory import default_budget_bytes
-from biolmm.pipeline.run import match_samples
+from biolmm.pipeline.inputs import match_samples
 from biolmm.reml.fit import FitConfig, fit_null_model
 from biolmm.reml.model import NullModel
 from biolmm.reml.spectrum import SpectrumConfig
@@ -121,7 +121,9 @@ def scan(store: Genotypes, model: NullModel, *, linear: bool = False, n_threads:
         operator = _operator(own, cohort.sample_index, variants, settings["alpha"], settings["scale"])
         genotypes = operator.genotypes
         if opened.fingerprint != own.fingerprint or len(variants) != own.n_variants:
-            genotypes = standardise(PackedGenotypes.choose(opened, match_samples(opened, cohort)))
+            genotypes = standardise(
+                PackedGenotypes.choose(opened, match_samples(opened.sample_id.tolist(), cohort, opened.path))
+            )
         setup = prepare_scan(genotypes, model, operator, ScanConfig(linear=linear))
     return scan_lazily(setup)
 

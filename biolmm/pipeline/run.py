@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from biolmm.chunks import n_threads, threads
+from biolmm.atomic import saving, write_json
+from biolmm.chunks import threads
 from biolmm.cohort import Cohort
-from biolmm.errors import OutputError, ParameterError, SampleMismatchError, named
+from biolmm.errors import OutputError, ParameterError, SampleMismatchError
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.source import PackedGenotypes
 from biolmm.genotypes.standardised import StandardisedGenotypes, standardise
@@ -28,14 +29,14 @@ from biolmm.linalg.probes import row_keys
 from biolmm.loco import solve_predictors
 from biolmm.memory import StagePlan
 from biolmm.pipeline.config import AnalysisConfig
-from biolmm.pipeline.inputs import bed_files, choose_variants, open_genotypes, read_cohort
+from biolmm.pipeline.inputs import choose_variants, match_samples, open_genotypes, read_cohort, read_sample_id
 from biolmm.pipeline.plan import Shape, plan_analysis, share_memory
 from biolmm.reml.fit import fit_null_model, plain_model
 from biolmm.reml.model import LOCO_NAME, NULL_NAME, NullModel, open_model
 from biolmm.reml.spectrum import principal_components
 from biolmm.report import write_report
 from biolmm.results.paths import quote_name
-from biolmm.results.record import RunRecord
+from biolmm.results.record import RUN_JSON, RunRecord
 from biolmm.results.ssf import write_ssf
 from biolmm.results.tables import write_result_table
 from biolmm.scan.gamma import GammaEstimate
@@ -43,9 +44,8 @@ from biolmm.scan.leads import find_leads, patch_leads, recompute_leads
 from biolmm.scan.run import ScanSummary, run_scan
 from biolmm.scan.setup import ScanSetup, prepare_scan
 from biolmm.schema import LEAD_COLUMNS
-from biolmm.stages import Stages, content_hash, write_json
+from biolmm.stages import Stages, content_hash
 from biolmm.store.arrays import open_dataset, save_dataset
-from biolmm.store.convert import plan_convert, read_bed_input
 from biolmm.store.read import GenotypeStore
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,8 @@ class Analysis:
     plans: list[StagePlan]
     record: RunRecord
     batch_bytes: int
+    earlier: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Stages of an earlier run of the same analysis: what a stage that is done already cost then."""
 
     @property
     def stages(self) -> Stages:
@@ -103,8 +105,13 @@ class Analysis:
         passes, read, flop = counter.passes, counter.read_bytes, counter.flop
         counted = {"passes": passes - before[0], "read_bytes": read - before[1], "flop": flop - before[2]}
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        self.record.add_stage(name, wall, cpu, **{**counted, "peak_bytes": peak_bytes(), **cost})
-        log.info("%s: %.1f s, %d passes", name, wall, counted["passes"])
+        spent = {"wall_seconds": wall, "cpu_seconds": cpu, **counted, "peak_bytes": peak_bytes(), **cost}
+        if cost.get("resumed") and name in self.earlier:
+            spent = {**self.earlier[name], "resumed": True}
+        spent.pop("name", None)
+        self.record.add_stage(name, **spent)
+        self.record.write(self.config.out, finished=False)
+        log.info("%s: %s", name, "done before" if cost.get("resumed") else f"{wall:.1f} s, {counted['passes']} passes")
 
 
 def peak_bytes() -> int:
@@ -160,10 +167,10 @@ def run_scan_only(config: AnalysisConfig, model_folder: Path, *, overwrite: bool
 def prepare(config: AnalysisConfig, record: RunRecord, *, overwrite: bool = False) -> Analysis:
     """Open, read, align and check everything; nothing expensive but the conversion happens here."""
     wall, cpu = time.perf_counter(), time.process_time()
-    store, converted = open_genotypes(config.inputs, config.out)
+    cohort = read_cohort(config, read_sample_id(config.inputs))  # before hours of conversion
+    store, converted = open_genotypes(config.inputs, config.out, overwrite=overwrite)
     if converted:
         record.add_stage("convert", time.perf_counter() - wall, time.process_time() - cpu, peak_bytes=peak_bytes())
-    cohort = read_cohort(config, store.sample_id)
     scanned, model = choose_variants(config.inputs, store, record)
     shape = Shape.of(cohort, len(model), len(scanned), len(store.contig_id))
     plans = plan_analysis(config, shape)
@@ -192,7 +199,7 @@ def prepare_from_model(
     config: AnalysisConfig, record: RunRecord, model: NullModel, *, overwrite: bool = False
 ) -> Analysis:
     """Set up a scan of `config.inputs.genotypes` for the samples of a fitted model."""
-    store, _ = open_genotypes(config.inputs, config.out)
+    store, _ = open_genotypes(config.inputs, config.out, overwrite=overwrite)
     own = GenotypeStore.open(model.dataset.attrs["store"])
     if own.fingerprint != model.dataset.attrs["store_fingerprint"]:
         raise SampleMismatchError(
@@ -209,7 +216,7 @@ def prepare_from_model(
         settings["alpha"],
         settings["scale"],
     )
-    index = match_samples(store, cohort)
+    index = match_samples(store.sample_id.tolist(), cohort, store.path)
     scan_genotypes = standardise(PackedGenotypes.choose(store, index, scanned))
     operator = GenotypeOperator(model_genotypes, panel_bytes=shares.panel_bytes)
     analysis = Analysis(
@@ -220,31 +227,14 @@ def prepare_from_model(
     return analysis
 
 
-def match_samples(store: GenotypeStore, cohort: Cohort) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return where each of the cohort's samples is in another store.
-
-    Raises
-    ------
-    SampleMismatchError
-        When some are not there.
-    """
-    place = {name: i for i, name in enumerate(store.sample_id.tolist())}
-    absent = [name for name in cohort.sample_id.tolist() if name not in place]
-    if absent:
-        raise SampleMismatchError(
-            f"{len(absent):,} of {cohort.n_samples:,} samples of the model are not in '{store.path}': {named(absent)}. "
-            "Scan genotypes that hold every sample of the model, or fit again with --keep."
-        )
-    return np.array([place[name] for name in cohort.sample_id.tolist()], dtype=np.int64)
-
-
 def fit_model(analysis: Analysis) -> NullModel:
     """Fit the null model and its predictors, or open them where they are finished."""
     config, stages = analysis.config, analysis.stages
     with analysis.stage("fit") as cost:
 
         def build_null(path: Path) -> None:
-            save_dataset(fit_null_model(analysis.operator, analysis.cohort, config.fit).dataset, path)
+            known = open_model(config.known_model) if config.known_model else None
+            save_dataset(fit_null_model(analysis.operator, analysis.cohort, config.fit, known).dataset, path)
 
         _, cost["resumed"] = stages.run(NULL_NAME, analysis.key, build_null)
         null = NullModel(open_dataset(stages.root / NULL_NAME).load())
@@ -405,15 +395,11 @@ def start_record(config: AnalysisConfig) -> RunRecord:
     OutputError
         When it cannot.
     """
-    try:
+    with saving(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
         probe = config.out / ".writable"
         probe.write_text("")
         probe.unlink()
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to '{config.out}': {error.strerror or error}. Choose another --out or free space."
-        ) from error
     return RunRecord.start(config.command, seed=config.fit.spectrum.seed, parameters=config.parameters())
 
 
@@ -445,6 +431,7 @@ def _claim(analysis: Analysis, *, overwrite: bool) -> None:
         except (ValueError, KeyError):
             known = None
         if known == identity:
+            analysis.earlier = _earlier_stages(out)
             return
         if not overwrite:
             raise OutputError(
@@ -454,6 +441,14 @@ def _claim(analysis: Analysis, *, overwrite: bool) -> None:
         for name in _OURS:
             _remove(out / name)
     write_json(path, {"identity": identity, "command": analysis.config.command})
+
+
+def _earlier_stages(out: Path) -> dict[str, dict[str, Any]]:
+    try:
+        stages = json.loads((out / RUN_JSON).read_text())["stages"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {stage["name"]: stage for stage in stages}
 
 
 def _remove(path: Path) -> None:
@@ -493,27 +488,3 @@ def _add_components(analysis: Analysis) -> None:
         table.insert(0, "sample_id", cohort.sample_id.tolist())
         write_result_table(config.out, "pcs", table)
         analysis.cohort = cohort.with_covariates(names, vectors)
-
-
-def plan_only(config: AnalysisConfig) -> list[StagePlan]:
-    """Return the plan of every stage without computing or writing anything."""
-    beds = bed_files(config.inputs.genotypes)
-    with threads(config.resources.threads):
-        if beds is None:
-            store = GenotypeStore.open(config.inputs.genotypes[0])
-            ids, n_variants, n_contigs, first = store.sample_id, store.n_variants, len(store.contig_id), []
-        else:
-            given = read_bed_input(beds)
-            ids, n_variants = given.samples.sample_id, given.variants.n
-            n_contigs, first = len(given.variants.contig_id), [plan_convert(beds, n_workers=n_threads())]
-        cohort = read_cohort(config, ids)
-        return [*first, *plan_analysis(config, Shape.of(cohort, n_variants, n_variants, n_contigs))]
-
-
-def plan_scan_only(config: AnalysisConfig, model_folder: Path) -> list[StagePlan]:
-    """Return the plan of a scan with a fitted model."""
-    model = open_model(model_folder)
-    store = GenotypeStore.open(config.inputs.genotypes[0])
-    n_model = int(model.dataset.sizes["model_variants"])
-    shape = Shape.of(model.cohort(), n_model, store.n_variants, len(store.contig_id))
-    return plan_analysis(config, shape)[-2:]

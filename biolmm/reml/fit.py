@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -29,10 +29,9 @@ from biolmm.reml.spectrum import (
     DensityRecursion,
     Spectrum,
     SpectrumConfig,
-    exact_spectra,
     leading_pairs,
 )
-from biolmm.reml.traits import TraitFit, fit_traits, fit_traits_exactly
+from biolmm.reml.traits import TraitFit, fit_exactly, fit_traits
 from biolmm.stages import content_hash
 
 log = logging.getLogger(__name__)
@@ -141,8 +140,9 @@ def fit_null_model(
     log.info("fit: %s solver, %d sets of observed samples", solver, len(restrictions))
     if solver == "exact":
         K = DenseRelatedness(operator).left_out()
-        spectra = exact_spectra(K, restrictions, config.spectrum.n_pairs)
-        fits = fit_traits_exactly(K, cohort.y, spectra, system_of_trait, config.fixed_h2)
+        spectra, fits = fit_exactly(
+            K, cohort.y, restrictions, system_of_trait, config.spectrum.n_pairs, config.fixed_h2
+        )
         probes_used = [0] * cohort.n_traits
     else:
         estimation = _Estimation(operator, cohort, config)
@@ -186,11 +186,15 @@ class _Estimation:
         self.keys = row_keys(cohort.sample_id.tolist())
 
     def run(
-        self, restrictions: Sequence[Restriction], system_of_trait: NDArray[np.int64], reusable: dict[str, Spectrum]
+        self, restrictions: Sequence[Restriction], system_of_trait: NDArray[np.int64], reusable: list[Spectrum]
     ) -> tuple[list[Spectrum], list[TraitFit], list[int]]:
         """Return the spectra, the fits of all traits and the probes that each trait used."""
-        new = [i for i, restriction in enumerate(restrictions) if restriction_key(restriction) not in reusable]
-        known = {i: reusable[restriction_key(restrictions[i])] for i in range(len(restrictions)) if i not in new}
+        known: dict[int, Spectrum] = {}
+        for i, restriction in enumerate(restrictions):
+            same = [spectrum for spectrum in reusable if same_restriction(restriction, spectrum.restriction)]
+            if same:
+                known[i] = same[0]
+        new = [i for i in range(len(restrictions)) if i not in known]
         estimated = self._spectra([restrictions[i] for i in new], known.get(0)) if new else []
         spectra = [known[i] if i in known else estimated[new.index(i)] for i in range(len(restrictions))]
         first = [_with_probes(spectrum, MIN_PROBES) for spectrum in spectra]
@@ -230,9 +234,8 @@ class _Estimation:
             if not wanting or self.config.fixed_h2 is not None:
                 break
             systems = sorted({int(system_of_trait[trait]) for trait in wanting})
-            short = [s for s in systems if spectra[s].measure.n_probes < 2 * max(used[t] for t in wanting)]
-            for system in short:
-                spectra[system] = self._more_probes(spectra[system], 2 * spectra[system].measure.n_probes)
+            target = 2 * max(used[trait] for trait in wanting)
+            self._more_probes(spectra, [s for s in systems if spectra[s].measure.n_probes < target], target)
             for trait in wanting:
                 used[trait] *= 2
                 spectrum = _with_probes(spectra[system_of_trait[trait]], used[trait])
@@ -240,17 +243,26 @@ class _Estimation:
                 fits[trait] = self._moved(fits[trait], likelihood.fit())
         return spectra, fits, used
 
-    def _more_probes(self, spectrum: Spectrum, n_probes: int) -> Spectrum:
-        measure = spectrum.measure
-        trace = np.array([measure.trace + measure.values.sum()])
-        recursion = DensityRecursion(self.operator, [spectrum.restriction], [spectrum.pairs], trace)
-        fresh = recursion.run_probes(self.keys, [0], range(measure.n_probes, n_probes), self.config.spectrum.seed)[0]
-        log.info("fit: %d probes after %d passes", n_probes, self._passes())
-        both = Quadrature(
-            np.concatenate(list(stacked([measure.nodes, fresh.nodes]))),
-            np.concatenate(list(stacked([measure.weights, fresh.weights]))),
-        )
-        return Spectrum(spectrum.restriction, spectrum.pairs, recursion.measure(0, both))
+    def _more_probes(self, spectra: list[Spectrum], systems: list[int], target: int) -> None:
+        """Bring the probes of some systems up to `target`, those that have equally many in the same passes."""
+        for count in sorted({spectra[s].measure.n_probes for s in systems}):
+            chosen = [s for s in systems if spectra[s].measure.n_probes == count]
+            recursion = DensityRecursion(
+                self.operator,
+                [spectra[s].restriction for s in chosen],
+                [spectra[s].pairs for s in chosen],
+                np.array([spectra[s].measure.trace + spectra[s].measure.values.sum() for s in chosen]),
+            )
+            probes = range(count, target)
+            found = recursion.run_probes(self.keys, range(len(chosen)), probes, self.config.spectrum.seed)
+            for i, (s, fresh) in enumerate(zip(chosen, found, strict=True)):
+                known = spectra[s].measure
+                both = Quadrature(
+                    np.concatenate(list(stacked([known.nodes, fresh.nodes]))),
+                    np.concatenate(list(stacked([known.weights, fresh.weights]))),
+                )
+                spectra[s] = replace(spectra[s], measure=recursion.measure(i, both))
+            log.info("fit: %d probes for %d spectra after %d passes", target, len(chosen), self._passes())
 
     @staticmethod
     def _moved(fit: TraitFit, components: VarianceComponents) -> TraitFit:
@@ -270,9 +282,12 @@ def _with_probes(spectrum: Spectrum, n_probes: int) -> Spectrum:
     return Spectrum(spectrum.restriction, spectrum.pairs, first)
 
 
-def restriction_key(restriction: Restriction) -> str:
-    """Name a restriction by its content: samples and span of covariates as given."""
-    return content_hash(restriction.observed.tobytes(), np.round(restriction.basis, 10).tobytes())
+def same_restriction(one: Restriction, other: Restriction) -> bool:
+    """Whether two restrictions have the same samples and span the same covariates, whatever the basis."""
+    if one.basis.shape != other.basis.shape or not np.array_equal(one.observed, other.observed):
+        return False
+    outside = one.basis - other.basis @ (other.basis.T @ one.basis)
+    return bool(np.linalg.norm(outside) < 1e-6)
 
 
 def _whole_basis(cohort: Cohort) -> NDArray[np.float64]:
@@ -297,11 +312,11 @@ def _identity(config: FitConfig, operator: GenotypeOperator) -> str:
     return content_hash(operator.source.reader.key, config.alpha, config.scale, asdict(config.spectrum))
 
 
-def _reusable(known: NullModel | None, config: FitConfig, operator: GenotypeOperator) -> dict[str, Spectrum]:
+def _reusable(known: NullModel | None, config: FitConfig, operator: GenotypeOperator) -> list[Spectrum]:
     if known is None or known.dataset.attrs.get("spectrum_identity") != _identity(config, operator):
-        return {}
+        return []
     spectra = [known.spectrum(system) for system in range(known.n_systems)]
-    return {restriction_key(spectrum.restriction): spectrum for spectrum in spectra if spectrum.measure.n_probes}
+    return [spectrum for spectrum in spectra if spectrum.measure.n_probes]
 
 
 def _dataset(

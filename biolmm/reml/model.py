@@ -38,7 +38,7 @@ class NullModel:
         `log_likelihood`, `n_steps`, `solution`. Attributes: settings, counts, the store's path and fingerprint.
     loco
         Dimensions contigs, traits, samples: `predictor` V₋c⁻¹ P y in units of one over the trait, with
-        `relative_residual`, `iterations`, `converged`; one pseudo-contig `all` where no contig is left out. None
+        `relative_residual`, `iterations`, `converged`; the last contig is `*`, which leaves nothing out. None
         before the predictors are solved.
     """
 

@@ -77,32 +77,6 @@ class Spectrum:
         return float(max(total - self.pairs.values.sum(), 0.0) / rest) if rest > 0 else 1.0
 
 
-def exact_spectra(K: NDArray[np.float64], restrictions: Sequence[Restriction], n_pairs: int) -> list[Spectrum]:
-    """Find every eigenvalue of `P K P` for each restriction by dense eigendecomposition.
-
-    Parameters
-    ----------
-    K
-        (N, N) relatedness matrix.
-    restrictions
-        Samples and covariates.
-    n_pairs
-        Leading pairs whose vectors are kept.
-
-    Notes
-    -----
-    Cost: about 10·n³ flop each.
-    """
-    spectra = []
-    for restriction in restrictions:
-        values, vectors = exact_eigenpairs(K, restriction)
-        kept = slice(0, min(n_pairs, len(values)))
-        pairs = Eigenpairs(values[kept], _expanded(vectors[:, kept], restriction), np.zeros(len(values[kept])))
-        nothing = np.zeros((0, 0))
-        spectra.append(Spectrum(restriction, pairs, TraceMeasure(values, nothing, nothing, 0, 0.0)))
-    return spectra
-
-
 def exact_eigenpairs(
     K: NDArray[np.float64], restriction: Restriction
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -119,7 +93,8 @@ def exact_eigenpairs(
     return np.maximum(values[n_covariates:][::-1], 0.0), vectors[:, n_covariates:][:, ::-1]
 
 
-def _expanded(vectors: NDArray[np.float64], restriction: Restriction) -> NDArray[np.float32]:
+def expanded(vectors: NDArray[np.float64], restriction: Restriction) -> NDArray[np.float32]:
+    """Return columns over the observed rows as columns over all rows, zero elsewhere."""
     full = np.zeros((len(restriction.observed), vectors.shape[1]), np.float32)
     full[restriction.observed] = vectors
     return full

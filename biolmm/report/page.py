@@ -9,11 +9,11 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from biolmm.atomic import write_text
 from biolmm.memory import format_bytes
 from biolmm.report import format as formats
 from biolmm.report.gather import ReportData, gather
 from biolmm.report.verdicts import FAIR, GOOD, POOR
-from biolmm.results.atomic import write_text
 
 REPORT_HTML = "report.html"
 MAX_LOCI = 50

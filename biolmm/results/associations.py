@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from biolmm import schema
+from biolmm.atomic import atomic_path
 from biolmm.errors import DamagedStoreError
-from biolmm.results.atomic import atomic_path
 from biolmm.results.paths import ASSOCIATIONS, list_parts, part_path
 
 COLUMN_NAMES = tuple(column.name for column in schema.ASSOCIATION_COLUMNS)

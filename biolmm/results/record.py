@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
+from biolmm.atomic import write_text
 from biolmm.errors import MAX_NAMED, InputFileError
-from biolmm.results.atomic import write_text
 
 RUN_JSON = "run.json"
 

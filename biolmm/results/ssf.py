@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from biolmm.atomic import atomic_path, write_text
 from biolmm.results.associations import read_part
-from biolmm.results.atomic import atomic_path, write_text
 from biolmm.results.paths import list_parts
 from biolmm.results.record import RUN_JSON, read_record
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from biolmm import schema
+from biolmm.atomic import atomic_path
 from biolmm.errors import InputFileError
-from biolmm.results.atomic import atomic_path
 
 MISSING = "NA"
 

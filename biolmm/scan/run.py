@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biolmm.atomic import write_json
 from biolmm.chunks import map_tasks
 from biolmm.genotypes.source import Partition
 from biolmm.genotypes.standardised import PartitionTask
@@ -19,7 +20,6 @@ from biolmm.results.associations import write_part
 from biolmm.scan.panel import ScanPanel
 from biolmm.scan.score import Statistics, score_partition
 from biolmm.scan.setup import ScanSetup
-from biolmm.stages import write_json
 from biolmm.store.read import GenotypeStore
 
 log = logging.getLogger(__name__)

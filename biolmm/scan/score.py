@@ -73,7 +73,7 @@ def _block(
     standard = tables.astype(np.float64)
     squares = sums_of_squares(counts, panel.n_observed, standard)
     left = np.stack([squares[:, s] - (rest[:, c.basis] ** 2).sum(axis=1) for s, c in enumerate(panel.systems)], axis=1)
-    varies = left > COLLINEAR * np.maximum(squares, 1e-300)
+    varies = (left > COLLINEAR * np.maximum(squares, 1e-300)) & _has_two_kinds(counts, panel.n_observed)
     system = panel.system_of_trait
     norm2 = np.where(varies, left, np.nan)[:, system]
     frequency = _frequencies(counts, panel.n_observed)[:, system]
@@ -143,6 +143,12 @@ def _frequencies(counts: NDArray[np.int32], n_observed: NDArray[np.int64]) -> ND
     het, hom, missing = (counts[:, :, i].astype(np.float64) for i in range(3))
     called = n_observed - missing
     return np.asarray(np.divide(het + 2 * hom, 2 * called, out=np.full(called.shape, np.nan), where=called > 0))
+
+
+def _has_two_kinds(counts: NDArray[np.int32], n_observed: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return where two kinds of calls occur under a mask, (b, S): a missing call at the mean is no variation."""
+    ref = n_observed - counts.sum(axis=2)
+    return np.asarray((counts[:, :, :2] > 0).sum(axis=2) + (ref > 0) > 1)
 
 
 def _joined(blocks: list[Statistics]) -> Statistics:

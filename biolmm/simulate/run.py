@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from biolmm.atomic import saving
 from biolmm.files.bed import write_bed
 from biolmm.files.hardcalls import SampleTable, VariantTable
 from biolmm.memory import Need, StagePlan
@@ -22,7 +23,6 @@ from biolmm.simulate.tables import SimulatedFiles, write_data, write_truth
 from biolmm.simulate.traits import make_covariates, make_traits
 from biolmm.simulate.variants import variant_table
 from biolmm.store.layout import default_chunk_variants, row_bytes
-from biolmm.store.safe_write import saving
 from biolmm.store.write import StoreWriter
 
 _Item = TypeVar("_Item")

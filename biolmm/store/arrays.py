@@ -44,7 +44,9 @@ def open_dataset(path: Path) -> xr.Dataset:
     try:
         sums = json.loads(json.loads((path / "zarr.json").read_text())["attributes"][CHECKSUMS])
     except (OSError, ValueError, KeyError) as error:
-        raise DamagedStoreError(f"'{path}' has no readable list of checksums: it is incomplete. Fit it again.") from error
+        raise DamagedStoreError(
+            f"'{path}' has no readable list of checksums: it is incomplete. Fit it again."
+        ) from error
     for name, expected in sums.items():
         try:
             intact = google_crc32c.value((path / name).read_bytes()) == expected

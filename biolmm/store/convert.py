@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from biolmm.atomic import saving
 from biolmm.errors import (
     DamagedStoreError,
     InputFileError,
@@ -26,7 +27,6 @@ from biolmm.files.hardcalls import SampleTable, VariantTable, concatenate_varian
 from biolmm.memory import Need, StagePlan
 from biolmm.store.identity import content_key
 from biolmm.store.read import GenotypeStore
-from biolmm.store.safe_write import saving
 from biolmm.store.write import StoreWriter, choose_chunk_variants
 
 MapTasks = Callable[[Callable[[int], None], Sequence[int]], list[None]]

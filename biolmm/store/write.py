@@ -28,6 +28,7 @@ from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from biolmm import schema
+from biolmm.atomic import saving, write_whole
 from biolmm.errors import BiolmmError, OutputError, ParameterError, named
 from biolmm.files.hardcalls import SampleTable, VariantTable, row_bytes
 from biolmm.store.count import CallCounts, count_calls
@@ -40,7 +41,6 @@ from biolmm.store.layout import (
     table_files,
     write_array,
 )
-from biolmm.store.safe_write import saving, write_whole
 
 _ASIDE = {"key.json", "markers", "scratch", "store"}
 

@@ -71,7 +71,10 @@ def test_only_needed_chunks_are_read_and_a_chunk_once_a_contig(small_toy: Toy, r
 def test_what_fits_the_budget_is_kept_and_never_more(small_toy: Toy, reads: Counter[int]) -> None:
     clear_cache()
     n = small_toy.store.n_samples
-    sizes = [len(p.variants) * small_toy.store.row_bytes for p in PackedGenotypes.choose(small_toy.store, np.arange(n)).partitions]
+    sizes = [
+        len(p.variants) * small_toy.store.row_bytes
+        for p in PackedGenotypes.choose(small_toy.store, np.arange(n)).partitions
+    ]
     budget = sizes[0] + sizes[1] + 1
     source = PackedGenotypes.choose(small_toy.store, np.arange(n), cache_bytes=budget)
     for _ in range(2):

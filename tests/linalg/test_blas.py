@@ -9,7 +9,9 @@ from biolmm.linalg.blas import add_transposed_product
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("b", "s", "r"), [(1, 1, 1), (7, 5, 3), (1, 6, 2), (64, 33, 17), (3, 1, 4), (0, 2, 2), (2, 0, 1)])
+@pytest.mark.parametrize(
+    ("b", "s", "r"), [(1, 1, 1), (7, 5, 3), (1, 6, 2), (64, 33, 17), (3, 1, 4), (0, 2, 2), (2, 0, 1)]
+)
 def test_adds_the_product_to_what_is_there(dtype: type, b: int, s: int, r: int) -> None:
     rng = np.random.default_rng([b, s, r])
     # Small integers: sums are exact in either precision, so the comparison is too.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -59,7 +61,7 @@ def test_ritz_values_approach_from_below_with_every_product() -> None:
         for q in (1, 2, 3, 4)
     ]
     rounding = N * EPS32 * VALUES[0]
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         assert np.all(after >= before - rounding)
     assert np.all(found[-1] <= VALUES[:5] + rounding)
 

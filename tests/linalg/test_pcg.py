@@ -34,7 +34,7 @@ def deflated(X: NDArray[np.float32], columns: NDArray[np.intp]) -> NDArray[np.fl
     return out
 
 
-def solve(b: NDArray[np.float32], precondition=identity, which=(0, 1, 2), **options: float) -> Solution:  # noqa: ANN001
+def solve(b: NDArray[np.float32], precondition=identity, which=(0, 1, 2), **options: float) -> Solution:
     chosen = np.array(which)
     return solve_pcg(
         lambda X, columns: products(X, chosen[columns]),
@@ -47,7 +47,7 @@ def solve(b: NDArray[np.float32], precondition=identity, which=(0, 1, 2), **opti
 
 
 @pytest.mark.parametrize("precondition", [identity, deflated])
-def test_solves_each_column_with_its_matrix(precondition) -> None:  # noqa: ANN001
+def test_solves_each_column_with_its_matrix(precondition) -> None:
     b = draw((N, 3))
     solution = solve(b, precondition)
     assert solution.converged.all()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import null_space
+from scipy.linalg import null_space, solve_triangular
 from scipy.optimize import minimize_scalar
 
 Array = NDArray[Any]
@@ -60,20 +60,21 @@ def reml(K: Array, y: Array, X: Array) -> tuple[float, float]:
     A = complement(observed, X)
     S, u = A.T @ K @ A, A.T @ np.nan_to_num(y)
 
-    def total(h2: float) -> tuple[float, Array]:
-        H = h2 * S + (1 - h2) * np.eye(len(u))
-        return float(u @ np.linalg.solve(H, u) / len(u)), H
+    def parts(h2: float) -> tuple[float, float]:
+        factor = np.linalg.cholesky(h2 * S + (1 - h2) * np.eye(len(u)))
+        white = solve_triangular(factor, u, lower=True)
+        return float(white @ white / len(u)), 2 * float(np.log(np.diag(factor)).sum())
 
     def at(h2: float) -> float:
-        variance, H = total(h2)
-        return float(len(u) * np.log(variance) + np.linalg.slogdet(H)[1])
+        variance, log_determinant = parts(h2)
+        return float(len(u) * np.log(variance) + log_determinant)
 
     grid = np.linspace(0, 0.9999, 25)
     best = int(np.argmin([at(h2) for h2 in grid]))
     bounds = (grid[max(best - 1, 0)], grid[min(best + 1, 24)])
     found = minimize_scalar(at, bounds=bounds, method="bounded", options={"xatol": 1e-10})
     h2 = float(found.x) if found.fun < at(grid[best]) else float(grid[best])
-    return h2, total(h2)[0]
+    return h2, parts(h2)[0]
 
 
 def h2_standard_error(h2: float, K: Array, observed: Array, X: Array) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def operator_of(
     return GenotypeOperator(standardise(source, **options))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Toy:
     """A store, its calls, and traits and covariates of its samples."""
 
@@ -106,6 +107,17 @@ class Toy:
         if self.covariates is None:
             return ones
         return np.hstack([ones, self.covariates.loc[self.store.sample_id].to_numpy()])
+
+    @cached_property
+    def K(self) -> NDArray[np.float64]:
+        """The relatedness matrix by definition."""
+        return dense.relatedness(self.calls)
+
+    @cached_property
+    def left_out_K(self) -> list[NDArray[np.float64]]:
+        """K₋c of every contig by definition, and K last."""
+        contigs = range(len(self.store.contig_id))
+        return [*(dense.left_out_relatedness(self.calls, self.contigs, c) for c in contigs), self.K]
 
     def y(self, trait: str) -> NDArray[np.float64]:
         """Return one trait in the order of the store."""

@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from biolmm import schema
+from biolmm import atomic, schema
 from biolmm.errors import DamagedStoreError, InputFileError, OutputError
-from biolmm.results import atomic
 from biolmm.results.associations import ARROW_SCHEMA, COLUMN_NAMES, patch_rows, read_associations, write_part
 from biolmm.results.dataset import open_results
 from biolmm.results.paths import list_contigs, list_traits, part_path, quote_name, unquote_name

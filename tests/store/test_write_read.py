@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from zarr.codecs import ZstdCodec
 
 from biolmm import schema
+from biolmm.atomic import write_whole
 from biolmm.errors import BiolmmError, OutputError, ParameterError
 from biolmm.files.hardcalls import row_bytes
 from biolmm.store.layout import default_chunk_variants
 from biolmm.store.packbits import unpack_calls
 from biolmm.store.read import GenotypeStore
-from biolmm.store.safe_write import write_whole
 from biolmm.store.write import StoreWriter
 
 

@@ -1,0 +1,1 @@
+"""The benchmarks behind `run.py`, one module each."""

@@ -1,0 +1,84 @@
+"""Writing so that a file is there whole or not at all, and saying what to do when it cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from biolmm.errors import OutputError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """Turn what the system says about writing below `path` into an `OutputError` that tells what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            remedy = "Free space there and run the same command again: it continues with what is already written."
+        else:
+            remedy = "Choose another place, or make this one writable, and run again."
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}. {remedy}") from error
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; rename it to `path` when the block ends without an error.
+
+    The name begins with a dot, which readers of partitioned Parquet skip, and is unique, so that two workers
+    that write the same part do not disturb each other: the last one to finish wins.
+
+    Raises
+    ------
+    OutputError
+        When the folder cannot be made or the file not written (permission, full disk, name too long).
+    """
+    aside = path.with_name(f".{uuid4().hex}.partial")
+    with saving(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield aside
+            with aside.open("rb") as handle:
+                os.fsync(handle.fileno())
+            aside.replace(path)
+        finally:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a small text file atomically."""
+    with atomic_path(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write `value` as indented JSON, atomically; what JSON does not know is written as text."""
+    return write_text(path, json.dumps(value, indent=2, default=str) + "\n")
+
+
+def write_whole(target: Path, content: bytes, scratch: Path) -> None:
+    """Write `content` into `scratch`, a folder of the same file system, and rename it to `target`.
+
+    For the many chunks of a store: nothing is synced to the disk one by one.
+    """
+    temporary = scratch / uuid4().hex
+    try:
+        with temporary.open("wb", buffering=0) as file:
+            view = memoryview(content)
+            while view:
+                view = view[file.write(view) :]
+        temporary.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise

@@ -1,0 +1,63 @@
+"""A store as sgkit's functions expect it."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from biolmm import schema
+
+PLOIDY = 2
+
+
+def to_sgkit(store: xr.Dataset) -> xr.Dataset:
+    """Add sgkit's call variables to a Dataset that `open_store` returned, lazily.
+
+    Parameters
+    ----------
+    store
+        Dataset with `call_alt_count` (variants, samples).
+
+    Returns
+    -------
+    xr.Dataset
+        `call_genotype` (variants, samples, ploidy; −1 where missing), `call_genotype_mask`, `call_dosage` (float32
+        copies of ALT; NaN where missing), `call_dosage_mask`, `variant_allele`, `variant_contig`, `variant_position`,
+        `sample_id`. A heterozygote is written 0, 1: phase is unknown.
+
+    Examples
+    --------
+    ::
+
+        import sgkit
+        stats = sgkit.variant_stats(biolmm.to_sgkit(biolmm.open_store("cohort.zarr")))
+    """
+    calls = store[schema.CALL_ALT_COUNT].data
+    missing = calls == schema.MISSING_CALL
+    genotype = calls[:, :, None].map_blocks(_alleles, dtype=np.int8, chunks=(*calls.chunks, (PLOIDY,)))
+    dosage = calls.astype(np.float32).map_blocks(_with_nan, dtype=np.float32)
+    dims = (schema.VARIANTS, schema.SAMPLES)
+    labels = [
+        schema.VARIANT_ALLELE, schema.VARIANT_CONTIG, schema.VARIANT_POSITION, schema.VARIANT_ID, schema.SAMPLE_ID
+    ]  # fmt: skip
+    return xr.Dataset(
+        {
+            "call_genotype": ((*dims, "ploidy"), genotype),
+            "call_genotype_mask": ((*dims, "ploidy"), genotype < 0),
+            "call_dosage": (dims, dosage),
+            "call_dosage_mask": (dims, missing),
+            **{name: (store[name].dims, store[name].values) for name in labels},
+        },
+        attrs={"contigs": [str(name) for name in store[schema.CONTIG_ID].values]},
+    )
+
+
+def _alleles(calls: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """Write 0, 1, 2 copies as allele pairs (…, 2): 0/0, 0/1, 1/1; missing as −1/−1."""
+    pairs = np.array([[0, 0], [0, 1], [1, 1], [-1, -1]], dtype=np.int8)
+    return np.asarray(pairs[calls[:, :, 0]])
+
+
+def _with_nan(calls: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(np.where(calls == schema.MISSING_CALL, np.nan, calls), dtype=np.float32)

@@ -1,0 +1,89 @@
+"""`docs/cli.md` is made of the commands themselves: `PYTHONPATH=tests python tests/cli/test_reference.py` writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from biolmm.cli import cli
+
+DOC = Path(__file__).parents[2] / "docs" / "cli.md"
+COMMANDS = ("simulate", "convert", "info", "fit", "scan", "gwas", "report")
+HEAVY = ("simulate", "convert", "fit", "scan", "gwas")
+
+HEADER = """# Command line
+
+`biolmm COMMAND --help` prints the same. Options before the command: `--quiet` prints results and warnings only,
+`--debug` shows tracebacks. Exit codes: 0 done, 2 a mistake in what was asked or given (one line says which, see
+[errors.md](errors.md)), 1 any other failure, 130 interrupted. Every command that writes continues where it stopped
+when it is run again. What is written is described in [files.md](files.md).
+
+This page is generated from the commands by `tests/cli/test_reference.py`.
+"""
+
+
+def page() -> str:
+    """Write the reference of every command."""
+    lines = [HEADER.strip()]
+    for name, command in cli.commands.items():
+        context = click.Context(command, info_name=f"biolmm {name}", max_content_width=110)
+        required = [
+            f"{option.opts[0]} {option.metavar}"
+            for option in command.params
+            if isinstance(option, click.Option) and option.required
+        ]
+        usage = (
+            command.get_usage(context).removeprefix("Usage: ").replace("[OPTIONS]", "[OPTIONS] " + " ".join(required))
+        )
+        lines += ["", f"## {name}", "", str(command.help), "", f"    {' '.join(usage.split())}", ""]
+        options = [option for option in command.params if isinstance(option, click.Option)]
+        if options:
+            lines += ["| option | default | meaning |", "|---|---|---|"]
+            lines += [_row(option) for option in options]
+    return "\n".join(lines) + "\n"
+
+
+def _row(option: click.Option) -> str:
+    names = " / ".join([*option.opts, *option.secondary_opts])
+    if isinstance(option.type, click.Choice):
+        names += " " + r"\|".join(option.type.choices)
+    elif not option.is_flag:
+        names += f" {option.metavar or option.type.name.upper()}"
+    default = "required" if option.required else ""
+    if option.show_default and not option.is_flag:
+        default = f"`{option.default}`"
+    elif option.secondary_opts:
+        default = f"`{option.opts[0] if option.default else option.secondary_opts[0]}`"
+    return f"| `{names}` | {default} | {option.help} |"
+
+
+def test_the_documentation_is_what_the_commands_say() -> None:
+    assert DOC.read_text(encoding="utf-8") == page(), "run: PYTHONPATH=tests python tests/cli/test_reference.py"
+
+
+def test_the_commands_that_others_call_are_there() -> None:
+    assert set(COMMANDS) <= set(cli.commands)
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_heavy_commands_can_be_planned_and_limited(name: str) -> None:
+    options = {flag for option in cli.commands[name].params for flag in option.opts}
+    assert {"--threads", "--memory", "--seed", "--plan"} <= options
+
+
+@pytest.mark.parametrize("name", ["fit", "gwas"])
+def test_loco_can_be_switched_off(name: str) -> None:
+    loco = next(option for option in cli.commands[name].params if option.name == "loco")
+    assert (loco.opts, loco.secondary_opts, loco.default) == (["--loco"], ["--no-loco"], True)
+
+
+def test_everything_is_explained() -> None:
+    for name, command in cli.commands.items():
+        assert command.help, name
+        assert all(option.help for option in command.params if isinstance(option, click.Option)), name
+
+
+if __name__ == "__main__":
+    DOC.write_text(page(), encoding="utf-8")

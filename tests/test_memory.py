@@ -1,0 +1,66 @@
+"""Sizes for people and budgets that are checked before the work."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from biolmm.errors import MemoryBudgetError, ParameterError
+from biolmm.memory import Need, StagePlan, available_bytes, default_budget_bytes, format_bytes, parse_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [
+        ("1", 1), ("12b", 12), ("4GiB", 4 * 2**30), ("4gib", 4 * 2**30), ("4Gi", 4 * 2**30), ("512MB", 512 * 10**6),
+        ("1.5 g", 15 * 10**8), (".5k", 500), (" 2 TiB ", 2 * 2**40), ("3k", 3000),
+    ],
+)  # fmt: skip
+def test_sizes_as_people_write_them(text: str, n_bytes: int) -> None:
+    assert parse_bytes(text) == n_bytes
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "-1G", "0", "0.1", "4 GiBs", "4PB", "1e9", "1,5G", "nan", "inf", "4 G iB"])
+def test_what_is_not_a_size_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ParameterError, match="for example 4GiB"):
+        parse_bytes(text)
+
+
+@given(st.integers(1, 2**50))
+def test_a_printed_size_is_read_back_within_its_digits(n_bytes: int) -> None:
+    assert parse_bytes(format_bytes(n_bytes)) == pytest.approx(n_bytes, rel=0.06)
+
+
+def test_printing_at_the_edges() -> None:
+    assert [format_bytes(n) for n in (0, 1023, 1024, 2**20, 5 * 2**40)] == [
+        "0 B",
+        "1023 B",
+        "1.0 KiB",
+        "1.0 MiB",
+        "5.0 TiB",
+    ]
+
+
+def test_the_default_is_a_part_of_what_is_available() -> None:
+    assert 0 < default_budget_bytes() < available_bytes()
+
+
+def test_a_plan_adds_up_and_names_the_largest_need() -> None:
+    plan = StagePlan("fit", needs=(Need("panels", 3 * 2**30), Need("cache", 2**30)))
+    assert plan.peak_bytes == 4 * 2**30
+    plan.check(plan.peak_bytes)
+    with pytest.raises(MemoryBudgetError, match=r"fit would use 4.0 GiB but --memory is 2.0 GiB.*panels = 3.0 GiB"):
+        plan.check(2 * 2**30)
+
+
+def test_following_the_advice_helps() -> None:
+    plan = StagePlan("fit", needs=(Need("panels", 123_456_789),))
+    with pytest.raises(MemoryBudgetError) as error:
+        plan.check(1000)
+    advised = str(error.value).split("Raise --memory to ")[1].split(",")[0]
+    plan.check(parse_bytes(advised))
+
+
+def test_a_plan_without_needs_fits() -> None:
+    StagePlan("info").check(0)
