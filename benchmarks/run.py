@@ -35,6 +35,7 @@ def main() -> None:
             traits=options.traits,
             threads=options.threads,
             missing=options.missing,
+            missing_calls=options.missing_calls,
             limit_seconds=options.limit,
             programs=tuple(options.programs.split(",")) if options.programs else (),
             repetitions=options.repetitions,
@@ -70,6 +71,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--variants", type=int)
     parser.add_argument("--traits", type=int)
     parser.add_argument("--missing", type=float, default=0.02, help="share of missing trait values (gwas, rivals)")
+    parser.add_argument("--missing-calls", type=float, default=0.005, help="share of missing calls (gwas, rivals)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--repetitions", type=int, help="how often each figure is measured; medians are reported")
     parser.add_argument("--limit", type=float, default=1800.0, metavar="SECONDS", help="stop a program after this long")

@@ -40,8 +40,14 @@ resources = _options(
     click.option(
         "--memory", metavar="SIZE", help="Memory budget, such as 4GiB; three quarters of what is free by default."
     ),
-    click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, metavar="N",
-                 help="Seed of every random draw."),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Seed of every random draw.",
+    ),
     click.option("--plan", is_flag=True, help="Print passes, bytes and memory of every stage, and stop."),
 )
 genotype_inputs = _options(

@@ -17,16 +17,19 @@ from biolmm.store.read import GenotypeStore
 SEED = 1
 
 
-def cohort(work: Path, samples: int, variants: int, traits: int = 1, missing: float = 0.0) -> SimulatedFiles:
+def cohort(
+    work: Path, samples: int, variants: int, traits: int = 1, missing: float = 0.0, missing_calls: float = 0.005
+) -> SimulatedFiles:
     """Simulate a cohort with PLINK files, or find it where an earlier call with these sizes has put it."""
-    name = f"n{samples}_m{variants}_t{traits}_missing{missing:g}"
+    name = f"n{samples}_m{variants}_t{traits}_missing{missing:g}_{missing_calls:g}"
     out = work / f"{name}.zarr"
     files = SimulatedFiles.beside(out)
     if not files.truth_json.exists():
         work.mkdir(parents=True, exist_ok=True)
         config = SimulateConfig(
-            n_samples=samples, n_variants=variants, n_traits=traits, missing_traits=missing, bed=True, seed=SEED
-        )
+            n_samples=samples, n_variants=variants, n_traits=traits, missing_traits=missing,
+            missing_genotypes=missing_calls, bed=True, seed=SEED,
+        )  # fmt: skip
         with threads(None):
             simulate(config, out, map_tasks=map_tasks)
     return files

@@ -29,6 +29,7 @@ class Settings:
     traits: int | None = None
     threads: int = 2
     missing: float = 0.02
+    missing_calls: float = 0.005
     limit_seconds: float = 1800.0
     programs: tuple[str, ...] = ()
     repetitions: int | None = None
@@ -51,6 +52,7 @@ class Settings:
             "traits": self.traits,
             "threads": self.threads,
             "missing": self.missing,
+            "missing_calls": self.missing_calls,
             "toy": self.toy,
         }
 

@@ -13,7 +13,9 @@ def run(settings: Settings) -> Outcome:
     """Run `biolmm gwas` from a .bed on a simulated cohort."""
     settings = settings.sized(*((400, 1_500, 2) if settings.toy else (20_000, 50_000, 10)))
     assert settings.samples and settings.variants and settings.traits
-    files = cohort(settings.work, settings.samples, settings.variants, settings.traits, settings.missing)
+    files = cohort(
+        settings.work, settings.samples, settings.variants, settings.traits, settings.missing, settings.missing_calls
+    )
     out = empty_folder(settings.work / "gwas")
     solver = ["--solver", "stochastic"] if settings.toy else []
     command: list[str | Path] = [

@@ -63,9 +63,11 @@ class Contest:
 
 def run(settings: Settings) -> Outcome:
     """Run everything there is and compare time, memory and statistics."""
-    settings = settings.sized(*((400, 1_500, 2) if settings.toy else (20_000, 50_000, 10)))
+    settings = settings.sized(*((400, 1_500, 1) if settings.toy else (20_000, 50_000, 10)))
     assert settings.samples and settings.variants and settings.traits
-    files = cohort(settings.work, settings.samples, settings.variants, settings.traits, settings.missing)
+    files = cohort(
+        settings.work, settings.samples, settings.variants, settings.traits, settings.missing, settings.missing_calls
+    )
     contest = Contest(files, settings.work / "rivals", settings)
     outcome = Outcome("rivals", settings.parameters())
     wanted = [name for name in settings.programs or PROGRAMS if name in PROGRAMS]

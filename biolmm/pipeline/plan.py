@@ -15,8 +15,8 @@ from biolmm.scan.gamma import N_PAIRED, N_SAMPLED
 from biolmm.scan.panel import MAF_CLASSES
 from biolmm.store.layout import row_bytes
 
-PROCESS_BYTES = 450 * 2**20
-"""The interpreter with its libraries and compiled kernels."""
+PROCESS_BYTES = 600 * 2**20
+"""The interpreter with its libraries and kernels; a first run, which compiles them, takes the most."""
 
 STEPS = 12
 """Lanczos steps that a plan reckons with; the fit takes 6 to 30."""

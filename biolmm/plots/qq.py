@@ -56,5 +56,7 @@ def qq(
         lines = [f"λ = {lambda_gc:.3f}"] if lambda_gc is not None else []
         lines += [f"{quantiles.n:,} variants"]
         lines += [f"{n_samples:,} samples"] if n_samples is not None else []
-        axes.text(0.05, 0.96, "\n".join(lines), transform=axes.transAxes, va="top", fontsize=8, linespacing=1.45)
+        # Below the diagonal nothing is ever drawn, and the compressed part of the axis is above it.
+        corner = {"transform": axes.transAxes, "va": "bottom", "ha": "right"}
+        axes.text(0.98, 0.03, "\n".join(lines), fontsize=8, linespacing=1.45, **corner)
     return figure

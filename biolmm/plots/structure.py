@@ -23,9 +23,9 @@ def pc_scatter(pcs: pd.DataFrame) -> Figure:
     pairs = [(names[i], names[i + 1]) for i in range(0, min(len(names), 4) - 1, 2)]
     if len(names) == 1:
         pairs = [(names[0], "")]
-    with style.new_figure(3.3 * max(len(pairs), 1), 3.2) as figure:
+    with style.new_figure(6.6, 3.2) as figure:
         for index, (first, second) in enumerate(pairs):
-            axes = figure.add_subplot(1, len(pairs), index + 1)
+            axes = figure.add_subplot(1, 2, index + 1)
             x = pcs[first].to_numpy(dtype=float)
             y = pcs[second].to_numpy(dtype=float) if second else np.zeros(len(pcs))
             shown = thin_to_grid(x, y, 700, 700)

@@ -21,7 +21,7 @@ LOCO_RESIDUAL = (5e-3, 1.5e-2)
 GAMMA_ERROR = (0.01, 0.03)
 """Standard error of γ relative to γ: the relative error it puts on every χ² outside the leads."""
 
-LEAD_CHANGE = (0.02, 0.10)
+LEAD_CHANGE = (0.05, 0.15)
 """Relative change of the leads' χ² when their denominators are computed exactly."""
 
 EIGEN_RESIDUAL = (1e-2, 5e-2)

@@ -365,7 +365,9 @@ def test_places_that_cannot_be_written_are_named(good: Path, out: str, message: 
 
 def test_a_full_disk_is_named_and_nothing_is_lost(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (good / "c.bim").write_text("".join(f"1 v{i} 0 {i} A G\n" for i in range(200)))
-    (good / "c.bed").write_bytes(b"\x6c\x1b\x01" + np.arange(400, dtype=np.uint8).tobytes())
+    rows = np.arange(400, dtype=np.uint8).reshape(200, 2)
+    rows[:, 1] &= 0b1111  # six samples: the rest of the second byte is padding
+    (good / "c.bed").write_bytes(b"\x6c\x1b\x01" + rows.tobytes())
     really = Path.replace
 
     def full(path: Path, target: Path) -> Path:

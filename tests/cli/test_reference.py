@@ -8,6 +8,8 @@ import click
 import pytest
 
 from biolmm.cli import cli
+from biolmm.results.tables import TABLES
+from biolmm.schema import ASSOCIATION_COLUMNS
 
 DOC = Path(__file__).parents[2] / "docs" / "cli.md"
 COMMANDS = ("simulate", "convert", "info", "fit", "scan", "gwas", "report")
@@ -61,6 +63,15 @@ def _row(option: click.Option) -> str:
 
 def test_the_documentation_is_what_the_commands_say() -> None:
     assert DOC.read_text(encoding="utf-8") == page(), "run: PYTHONPATH=tests python tests/cli/test_reference.py"
+
+
+def test_every_column_is_documented() -> None:
+    text = (DOC.parent / "files.md").read_text(encoding="utf-8")
+    for column in ASSOCIATION_COLUMNS:
+        assert f"| `{column.name}` | {column.arrow_type} | {column.description} |" in text
+    for name, columns in TABLES.items():
+        assert f"`{name}.tsv`" in text
+        assert not [column for column in columns if f"`{column}`" not in text], name
 
 
 def test_the_commands_that_others_call_are_there() -> None:

@@ -128,14 +128,13 @@ def test_chisq_is_near_every_column_of_gemmas(run: Run) -> None:
 
 
 def test_effects_are_near_gemmas(run: Run) -> None:
-    """GEMMA's β is at each variant's own REML ratio, ours at the null's: near, and nearer where effects are small."""
-    error = (run.beta - run.theirs["beta"]) / run.theirs["se"]
-    weak = run.theirs["p_wald"] > 0.05
-    print(f"\n{run.name}: β differs by at most {np.abs(error).max():.3f} s.e., {np.abs(error[weak]).max():.4f} where "
-          f"p > 0.05; s.e. by at most {np.abs(run.standard_error / run.theirs['se'] - 1).max():.3f}")  # fmt: skip
+    """GEMMA's β and s.e. are at each variant's own REML ratio, ours at the null's: near, equal for most variants."""
+    error = np.abs(run.beta - run.theirs["beta"]) / run.theirs["se"]
+    print(f"\n{run.name}: β differs by {np.median(error):.1e} s.e. (median), {error.max():.3f} (largest); s.e. by at "
+          f"most {np.abs(run.standard_error / run.theirs['se'] - 1).max():.3f}")  # fmt: skip
     assert np.corrcoef(run.beta, run.theirs["beta"])[0, 1] > 0.9999
-    assert np.abs(error).max() < 0.2
-    assert np.abs(error[weak]).max() < 0.02
+    assert np.median(error) < 1e-3
+    assert error.max() < 0.2
     np.testing.assert_allclose(run.standard_error, run.theirs["se"], rtol=0.07)
 
 

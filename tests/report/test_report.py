@@ -174,7 +174,7 @@ def test_solves_are_judged_by_the_worst(residual: float, converged: bool, level:
     assert levels(loco=loco.assign(converged=[True, converged])) == [level]
 
 
-@pytest.mark.parametrize(("scan", "level"), [(100.0, GOOD), (101.9, GOOD), (95.0, FAIR), (80.0, POOR)])
+@pytest.mark.parametrize(("scan", "level"), [(100.0, GOOD), (101.9, GOOD), (92.0, FAIR), (80.0, POOR)])
 def test_leads_are_judged_by_their_change(scan: float, level: str) -> None:
     assert levels(leads=pd.DataFrame({"trait": "t", "rsid": "r", "chisq": [100.0], "chisq_scan": [scan]})) == [level]
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-
 from biolmm.chunks import threads
 from biolmm.cohort import align_cohort
 from biolmm.files.hardcalls import SampleTable, VariantTable, as_strings

@@ -59,9 +59,7 @@ def test_linear_alone_is_written_to_associations(small, tmp_path: Path, markers:
 
 
 @pytest.mark.parametrize("survived", [0, 1, 17])
-def test_killed_and_continued(
-    setup: ScanSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int
-) -> None:
+def test_killed_and_continued(setup: ScanSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int) -> None:
     """However many files were written before the end, what is there after a second run is the same to the byte."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run_scan(setup, whole, whole / "markers")

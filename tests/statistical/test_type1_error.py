@@ -5,6 +5,11 @@ LD are not: only every so many variants are taken, far enough apart that they sh
 binomial interval then is right is measured, not assumed: were tests correlated, the counts per trait would vary more
 than binomially, and the interval is widened by that factor where it is above 1 (at α = 1e-2, where counts are large
 enough to measure it).
+
+Ancestry's own environment (`stratification`: 0.2 of the unit variance, along two axes) is not relatedness: as everyone
+does, and as `biolmm gwas --pcs` does, principal components are covariates, of both methods. Without them the mixed model
+is slightly liberal (measured with this cohort: mean χ² 1.017 ± 0.004, 1.06 % at α = 1 %), plain regression useless
+(51 % at α = 1 %).
 """
 
 from __future__ import annotations
@@ -18,7 +23,10 @@ from scipy import stats
 
 from biolmm.cohort import CohortConfig, align_cohort
 from biolmm.files.tables import read_table
+from biolmm.linalg.operators import Restriction
+from biolmm.linalg.probes import row_keys
 from biolmm.reml.fit import FitConfig, fit_null_model
+from biolmm.reml.spectrum import principal_components
 from biolmm.results.diagnostics import lambda_gc
 from biolmm.scan import ScanConfig, prepare_scan
 from biolmm.scan.score import Statistics
@@ -31,8 +39,9 @@ pytestmark = pytest.mark.slow
 
 LEVELS = (1e-2, 1e-3, 1e-4)
 SPACING_BP = 1_000_000
+N_COMPONENTS = 4
 COHORT = SimulateConfig(
-    n_samples=3000, n_variants=12_000, n_traits=120, h2=0.5, causal_contigs="odd", n_populations=3, fst=0.05,
+    n_samples=3000, n_variants=12_000, n_traits=300, h2=0.5, causal_contigs="odd", n_populations=3, fst=0.05,
     family_fraction=0.6, stratification=0.2, missing_traits=0.0, missing_genotypes=0.005, seed=11,
 )  # fmt: skip
 
@@ -54,8 +63,13 @@ def null(tmp_path_factory: pytest.TempPathFactory) -> Null:
     tables = read_table(files.traits), read_table(files.covariates)
     cohort = align_cohort(store.sample_id, *tables, CohortConfig(categorical=("batch",)))
     operator = operator_of(store, cohort.sample_index, cache_bytes=2**28)
+    design = np.column_stack([np.ones(cohort.n_samples), cohort.covariates])
+    whole = Restriction(np.ones(cohort.n_samples, dtype=bool), np.linalg.qr(design)[0])
+    keys = row_keys(cohort.sample_id.tolist())
+    components = principal_components(operator, keys, whole, N_COMPONENTS, seed=1).vectors
+    cohort = cohort.with_covariates([f"PC{i + 1}" for i in range(N_COMPONENTS)], components)
     model = with_predictors(operator, fit_null_model(operator, cohort, FitConfig(solver="stochastic")))
-    print(f"\nmean ĥ² {model.h2['h2'].mean():.3f} (simulated {COHORT.h2}, before stratification)")
+    print(f"\nmean ĥ² {model.h2['h2'].mean():.3f} (simulated {COHORT.h2})")
     found = score_everything(prepare_scan(operator.genotypes, model, operator, ScanConfig(linear=True)))
     without = np.array([int(name) % 2 == 0 for name in store.contig_id])[store.variant_contig]
     p = found["associations"].frequency[:, 0]
@@ -112,6 +126,7 @@ def test_overdispersion_is_small_enough_for_a_binomial_interval(null: Null) -> N
 
 
 def test_plain_regression_does_not(null: Null) -> None:
+    """The components take out ancestry, families remain."""
     significance = null.linear.neg_log_10_p_value[null.thinned]
     factor = max(1.0, overdispersion(significance > 2))
     for level in LEVELS:
@@ -119,6 +134,6 @@ def test_plain_regression_does_not(null: Null) -> None:
         low, high = interval(round(hits / factor), significance.size / factor)
         print(f"\n  plain, α = {level:g}: {hits} of {significance.size}, rate {hits / significance.size:.3g}, "
               f"95 % interval {low:.3g} to {high:.3g}", end="")  # fmt: skip
-        assert low > 2 * level
+        assert low > 1.2 * level
     inflation = [lambda_gc(null.linear.chisq[null.null, t]) for t in range(COHORT.n_traits)]
     print(f"\n  plain λ_GC on null contigs: mean {np.mean(inflation):.3f}")
