@@ -8,9 +8,7 @@ hits.biolmm.manhattan("height")
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module, metadata
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,17 +32,6 @@ _HOMES = {
     "scan": "biolmm.pipeline.interactive",
     "to_sgkit": "biolmm.store.to_sgkit",
 }
-
-
-class _Package(ModuleType):
-    """Keeps the name `scan` for the function: importing `biolmm.scan.run` would bind it to the package of that name."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

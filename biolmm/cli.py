@@ -277,11 +277,11 @@ def report(results: Path) -> None:
 
 def _analysis(options: dict[str, Any]) -> AnalysisConfig:
     """Turn the options of gwas, fit and scan into a configuration."""
+    from biolmm.association.setup import ScanConfig
     from biolmm.cohort import CohortConfig
     from biolmm.pipeline import AnalysisConfig, Inputs, Resources
     from biolmm.reml.fit import FitConfig
     from biolmm.reml.spectrum import SpectrumConfig
-    from biolmm.scan.setup import ScanConfig
 
     def given(*names: str) -> dict[str, Any]:
         return {name: options[name] for name in names if name in options}

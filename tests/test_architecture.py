@@ -24,15 +24,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("genotypes", "simulate", "report"),
     ("reml",),
     ("loco",),
-    ("scan",),
+    ("association",),
     ("pipeline", "accessor"),
     ("cli_text",),
     ("cli",),
 )
 """From the ground up. A module imports its own package and the layers below, never a neighbour."""
 
-DASK = {"biolmm.chunks", "biolmm.scan.lazy"}
-"""`chunks` computes; `scan.lazy` only lays out a lazy array and leaves computing to whoever asks for its values."""
+DASK = {"biolmm.chunks", "biolmm.association.lazy"}
+"""`chunks` computes; `association.lazy` only lays out a lazy array and leaves computing to whoever asks for its values."""
 
 MAX_LINES = 500
 
@@ -119,7 +119,7 @@ def test_one_module_talks_to_dask() -> None:
         if {each.split(".")[0] for each in imports(tree)} & {"dask", "distributed"}
     }
     assert users == DASK
-    source = (PACKAGE / "scan" / "lazy.py").read_text(encoding="utf-8")
+    source = (PACKAGE / "association" / "lazy.py").read_text(encoding="utf-8")
     assert "compute(" not in source
 
 

@@ -12,6 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from biolmm.association.panel import MAF_CLASSES, ScanPanel, SystemColumns
+from biolmm.association.run import run_scan
+from biolmm.association.score import score_partition
+from biolmm.association.setup import ScanConfig, ScanSetup
 from biolmm.chunks import map_tasks, threads
 from biolmm.cohort import CohortConfig, align_cohort
 from biolmm.files.tables import read_table
@@ -19,10 +23,6 @@ from biolmm.genotypes.kernels import pack_masks
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.source import clear_cache
 from biolmm.reml.fit import plain_model
-from biolmm.scan.panel import MAF_CLASSES, ScanPanel, SystemColumns
-from biolmm.scan.run import run_scan
-from biolmm.scan.score import score_partition
-from biolmm.scan.setup import ScanConfig, ScanSetup
 from biolmm.store.read import GenotypeStore
 from suite.cohorts import cohort, operator_of
 from suite.common import Outcome, Settings, empty_folder, interleaved

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -52,8 +53,10 @@ def solve_predictors(
     Returns
     -------
     xr.Dataset
-        `predictor` (contigs, traits, samples) in units of one over the trait; `relative_residual`, `iterations`,
-        `converged` (contigs, traits). Contigs without model variants are not among them: they use `ALL_CONTIGS`.
+        `predictor` (contigs, traits, samples), V₋c⁻¹ P y in units of one over the trait; `total_variance` σ²_c =
+        yᵀH₋c⁻¹y / (n−C), the profile estimate under each left-out matrix at the whole genome's h², in squared
+        units of the trait; `relative_residual`, `iterations`, `converged` (contigs, traits). Contigs without model
+        variants are not among them: they use `ALL_CONTIGS`.
 
     Notes
     -----
@@ -67,69 +70,93 @@ def solve_predictors(
         log.warning("the model has variants on one contig only: leaving it out leaves nothing. Consider --no-loco.")
     if model.settings["solver"] == "exact":
         relatedness = DenseRelatedness(operator)
-        solutions = [_solve_exactly(relatedness.left_out(group), model) for group in groups]
-        predictor = np.stack(solutions)
-        shape = predictor.shape[:2]
-        residual, iterations, converged = np.zeros(shape), np.zeros(shape, np.int64), np.ones(shape, bool)
+        parts = [_solve_exactly(relatedness.left_out(group), model) for group in groups]
+        solved = _joined(parts, axis=0)
     else:
         column_bytes = _BLOCKS_HELD * len(groups) * operator.n_samples * 4
         batch = max(1, int(memory_bytes // column_bytes))
-        parts = [
-            _solve_batch(operator, model, groups, range(start, min(start + batch, len(model.trait_names))), tolerance)
-            for start in range(0, len(model.trait_names), batch)
-        ]
-        predictor, residual, iterations, converged = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
-        _report(converged, residual, iterations)
+        n_traits = len(model.trait_names)
+        batches = [range(start, min(start + batch, n_traits)) for start in range(0, n_traits, batch)]
+        solved = _joined([_solve_batch(operator, model, groups, traits, tolerance) for traits in batches], axis=1)
+        _report(solved)
     names = [operator.source.store.contig_id[c] for c in contigs]
     return xr.Dataset(
         {
-            "predictor": (("contigs", "traits", "samples"), predictor),
-            "relative_residual": (("contigs", "traits"), residual),
-            "iterations": (("contigs", "traits"), iterations),
-            "converged": (("contigs", "traits"), converged),
+            "predictor": (("contigs", "traits", "samples"), solved.predictor),
+            "total_variance": (("contigs", "traits"), solved.total_variance),
+            "relative_residual": (("contigs", "traits"), solved.relative_residual),
+            "iterations": (("contigs", "traits"), solved.iterations),
+            "converged": (("contigs", "traits"), solved.converged),
         },
         coords={"contig": ("contigs", np.array([*names, ALL_CONTIGS], dtype=str))},
         attrs={"tolerance": tolerance, "loco": int(loco)},
     )
 
 
-def _solve_exactly(K: NDArray[np.float64], model: NullModel) -> NDArray[np.float32]:
-    """Solve every trait of one left-out contig by a Cholesky factor, (T, N)."""
-    solutions = []
+@dataclass(frozen=True)
+class _Solved:
+    """Predictors of some groups and traits: (groups, traits, N) and (groups, traits) each."""
+
+    predictor: NDArray[np.float32]
+    total_variance: NDArray[np.float64]
+    relative_residual: NDArray[np.float64]
+    iterations: NDArray[np.int64]
+    converged: NDArray[np.bool_]
+
+
+def _joined(parts: Sequence[_Solved], axis: int) -> _Solved:
+    names = _Solved.__dataclass_fields__
+    return _Solved(**{name: np.concatenate([getattr(part, name) for part in parts], axis=axis) for name in names})
+
+
+def _solve_exactly(K: NDArray[np.float64], model: NullModel) -> _Solved:
+    """Solve every trait of one left-out contig by a Cholesky factor; one group."""
+    solutions, totals = [], []
     for trait in range(len(model.trait_names)):
-        projection = trait_projection(K, model, trait)
-        y = np.nan_to_num(model.dataset["y"].values[trait])[:, None]
-        solutions.append(projection.solve(y)[:, 0].astype(np.float32))
-    return np.stack(solutions)
+        y = _observed(model, trait)
+        x = trait_projection(K, model, trait).solve(y)
+        totals.append(float((y * x).sum()) / model.restriction(int(model.system_of_trait[trait])).rank)
+        solutions.append((x[:, 0] / totals[-1]).astype(np.float32))
+    shape = (1, len(totals))
+    return _Solved(
+        np.stack(solutions)[None],
+        np.array(totals)[None],
+        np.zeros(shape),
+        np.zeros(shape, np.int64),
+        np.ones(shape, np.bool_),
+    )
 
 
 def trait_projection(K: NDArray[np.float64], model: NullModel, trait: int) -> DenseProjection:
-    """Return the projection of one trait with `V = σ²_g K + σ²_e I`."""
-    components = model.components(trait)
-    V = components.sigma2_g * K
-    V[np.diag_indices_from(V)] += components.sigma2_e
-    return DenseProjection(V, model.restriction(int(model.system_of_trait[trait])))
+    """Return the projection of one trait with `H = h² K + (1−h²) I`."""
+    h2 = model.components(trait).h2
+    H = h2 * K
+    H[np.diag_indices_from(H)] += 1 - h2
+    return DenseProjection(H, model.restriction(int(model.system_of_trait[trait])))
 
 
 def _solve_batch(
     operator: GenotypeOperator, model: NullModel, groups: Sequence[int], traits: range, tolerance: float
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Solve some traits: predictor (groups, traits, N) and the diagnosis of each (groups, traits)."""
+) -> _Solved:
+    """Solve some traits for every group."""
     n_groups, n_traits = len(groups), len(traits)
     systems = left_out_systems(operator, model, groups, traits)
     start = np.stack([model.dataset["solution"].values[t] for t in traits], axis=1)
-    right = np.stack(
-        [systems.spectra[i].restriction.project(_observed(model, t))[:, 0] for i, t in enumerate(traits)], axis=1
-    ).astype(np.float32)
+    restrictions = [spectrum.restriction for spectrum in systems.spectra]
+    right = np.concatenate([r.project(_observed(model, t)) for r, t in zip(restrictions, traits, strict=True)], axis=1)
+    right = right.astype(np.float32)
     residual = _first_residuals(systems, start, right, groups)
     norms = np.repeat(np.sqrt(column_dots(right, right)), n_groups)
     x = np.repeat(start, n_groups, axis=1)
     solution = solve_pcg(systems.products, x, residual, systems.precondition, right_norms=norms, tolerance=tolerance)
-    total = np.repeat([_total_variance(model, t) for t in traits], n_groups)
+    # yᵀH⁻¹y = (y + r)ᵀx + O(‖r‖²) with the residual r that the solver leaves behind.
+    quadratic = column_dots(np.repeat(right, n_groups, axis=1) + residual, solution.x)
+    total = quadratic / np.repeat([r.rank for r in restrictions], n_groups)
     shape = (n_traits, n_groups)
     predictor = (solution.x / total.astype(np.float32)).T.reshape(*shape, -1).transpose(1, 0, 2)
-    return (
+    return _Solved(
         np.ascontiguousarray(predictor),
+        total.reshape(shape).T,
         solution.relative_residual.reshape(shape).T,
         solution.iterations.reshape(shape).T,
         solution.converged.reshape(shape).T,
@@ -190,16 +217,12 @@ def _observed(model: NullModel, trait: int) -> NDArray[np.float64]:
     return np.asarray(np.nan_to_num(model.dataset["y"].values[trait])[:, None], dtype=np.float64)
 
 
-def _total_variance(model: NullModel, trait: int) -> float:
-    components = model.components(trait)
-    return components.sigma2_g + components.sigma2_e
-
-
-def _report(converged: NDArray[np.bool_], residual: NDArray[np.float64], iterations: NDArray[np.int64]) -> None:
-    log.info("loco: at most %d iterations, worst relative residual %.1e", iterations.max(), residual.max())
+def _report(solved: _Solved) -> None:
+    worst, converged = solved.relative_residual.max(), solved.converged
+    log.info("loco: at most %d iterations, worst relative residual %.1e", solved.iterations.max(), worst)
     if not converged.all():
         log.warning(
             "%d of %d left-out predictors did not converge; the worst has relative residual %.1e. "
             "Their contigs' statistics are approximate: see loco.tsv.",
-            int((~converged).sum()), converged.size, residual.max(),
+            int((~converged).sum()), converged.size, worst,
         )  # fmt: skip

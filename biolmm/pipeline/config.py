@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from biolmm.association.setup import ScanConfig
 from biolmm.cohort import CohortConfig
 from biolmm.errors import ParameterError
 from biolmm.memory import default_budget_bytes
 from biolmm.reml.fit import FitConfig
-from biolmm.scan.setup import ScanConfig
 
 Method = Literal["mixed", "linear", "linear-only"]
 METHODS: tuple[Method, ...] = ("mixed", "linear", "linear-only")

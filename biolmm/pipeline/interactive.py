@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from biolmm.association.lazy import scan_lazily
+from biolmm.association.setup import ScanConfig, prepare_scan
 from biolmm.chunks import threads
 from biolmm.cohort import CohortConfig, align_cohort
 from biolmm.errors import ParameterError
@@ -22,8 +24,6 @@ from biolmm.pipeline.inputs import match_samples
 from biolmm.reml.fit import FitConfig, fit_null_model
 from biolmm.reml.model import NullModel
 from biolmm.reml.spectrum import SpectrumConfig
-from biolmm.scan.lazy import scan_lazily
-from biolmm.scan.setup import ScanConfig, prepare_scan
 from biolmm.store.open import genotype_store
 from biolmm.store.read import GenotypeStore
 

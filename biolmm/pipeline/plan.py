@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from biolmm.association.gamma import N_PAIRED, N_SAMPLED
+from biolmm.association.panel import MAF_CLASSES
 from biolmm.chunks import n_threads
 from biolmm.cohort import Cohort
 from biolmm.genotypes.source import MAX_PARTITIONS
@@ -11,8 +13,6 @@ from biolmm.memory import Need, StagePlan
 from biolmm.pipeline.config import AnalysisConfig
 from biolmm.reml.fit import choose_solver
 from biolmm.reml.spectrum import MAX_STEPS, MIN_PROBES, OVERSAMPLING, RANDOM_STARTS
-from biolmm.scan.gamma import N_PAIRED, N_SAMPLED
-from biolmm.scan.panel import MAF_CLASSES
 from biolmm.store.layout import row_bytes
 
 PROCESS_BYTES = 600 * 2**20

@@ -17,6 +17,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from biolmm.association.gamma import GammaEstimate
+from biolmm.association.leads import find_leads, patch_leads, recompute_leads
+from biolmm.association.run import ScanSummary, run_scan
+from biolmm.association.setup import ScanSetup, prepare_scan
 from biolmm.atomic import saving, write_json
 from biolmm.chunks import threads
 from biolmm.cohort import Cohort
@@ -39,10 +43,6 @@ from biolmm.results.paths import quote_name
 from biolmm.results.record import RUN_JSON, RunRecord
 from biolmm.results.ssf import write_ssf
 from biolmm.results.tables import write_result_table
-from biolmm.scan.gamma import GammaEstimate
-from biolmm.scan.leads import find_leads, patch_leads, recompute_leads
-from biolmm.scan.run import ScanSummary, run_scan
-from biolmm.scan.setup import ScanSetup, prepare_scan
 from biolmm.schema import LEAD_COLUMNS
 from biolmm.stages import Stages, content_hash
 from biolmm.store.arrays import open_dataset, save_dataset

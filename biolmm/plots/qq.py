@@ -57,6 +57,6 @@ def qq(
         lines += [f"{quantiles.n:,} variants"]
         lines += [f"{n_samples:,} samples"] if n_samples is not None else []
         # Below the diagonal nothing is ever drawn, and the compressed part of the axis is above it.
-        corner = {"transform": axes.transAxes, "va": "bottom", "ha": "right"}
-        axes.text(0.98, 0.03, "\n".join(lines), fontsize=8, linespacing=1.45, **corner)
+        text = axes.text(0.98, 0.03, "\n".join(lines), transform=axes.transAxes, fontsize=8, linespacing=1.45)
+        text.set(va="bottom", ha="right")
     return figure

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from biolmm.association.score import Statistics, score_partition
+from biolmm.association.setup import ScanConfig, ScanSetup, prepare_scan
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.loco import solve_predictors
 from biolmm.reml.model import NullModel
-from biolmm.scan.score import Statistics, score_partition
-from biolmm.scan.setup import ScanConfig, ScanSetup, prepare_scan
 from oracles import dense
 
 Array = NDArray[Any]

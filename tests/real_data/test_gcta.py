@@ -19,14 +19,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from biolmm.association.gamma import read_columns
+from biolmm.association.score import Statistics
 from biolmm.cohort import Cohort
 from biolmm.genotypes.dense import DenseRelatedness
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.reml.fit import FitConfig, fit_null_model
 from biolmm.reml.model import NullModel
 from biolmm.results.diagnostics import neg_log10_p_chisq
-from biolmm.scan.gamma import read_columns
-from biolmm.scan.score import Statistics
 from oracles.scan import scan_everything, with_predictors
 
 

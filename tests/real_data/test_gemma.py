@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
+from biolmm.association import ScanConfig, prepare_scan
 from biolmm.reml.fit import FitConfig, fit_null_model, plain_model
 from biolmm.reml.likelihood import VarianceComponents
-from biolmm.scan import ScanConfig, prepare_scan
 from oracles.scan import scan_everything, score_everything, with_predictors
 
 PUBLISHED = {  # run: pve, vg, ve in the null model, from the logs

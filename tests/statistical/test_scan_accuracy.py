@@ -1,7 +1,7 @@
 """How near the stochastic scan comes to the exact one on a cohort with ancestries and families.
 
 Both use the same variance components: what is compared are predictors and denominators alone. The exact scan is held
-against the dense definition in `tests/scan`.
+against the dense definition in `tests/association`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from biolmm.association import ScanConfig, prepare_scan, run_scan
+from biolmm.association.leads import find_leads, recompute_leads
+from biolmm.association.score import Statistics
+from biolmm.association.setup import ScanSetup
 from biolmm.cohort import CohortConfig, align_cohort
 from biolmm.files.tables import read_table
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.reml.fit import FitConfig, fit_null_model
-from biolmm.scan import ScanConfig, prepare_scan, run_scan
-from biolmm.scan.leads import find_leads, recompute_leads
-from biolmm.scan.score import Statistics
-from biolmm.scan.setup import ScanSetup
 from biolmm.simulate import SimulateConfig, simulate
 from biolmm.store.read import GenotypeStore
 from oracles.scan import as_exact, scan_everything, score_everything, with_predictors

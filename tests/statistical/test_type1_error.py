@@ -21,6 +21,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from biolmm.association import ScanConfig, prepare_scan
+from biolmm.association.score import Statistics
 from biolmm.cohort import CohortConfig, align_cohort
 from biolmm.files.tables import read_table
 from biolmm.linalg.operators import Restriction
@@ -28,8 +30,6 @@ from biolmm.linalg.probes import row_keys
 from biolmm.reml.fit import FitConfig, fit_null_model
 from biolmm.reml.spectrum import principal_components
 from biolmm.results.diagnostics import lambda_gc
-from biolmm.scan import ScanConfig, prepare_scan
-from biolmm.scan.score import Statistics
 from biolmm.simulate import SimulateConfig, simulate
 from biolmm.store.read import GenotypeStore
 from oracles.scan import score_everything, with_predictors

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from biolmm.association import ScanConfig, prepare_scan, run_scan, scan_lazily
+from biolmm.association import leads as leads_module
+from biolmm.association import run as run_module
+from biolmm.association.leads import find_leads, patch_leads, recompute_leads
+from biolmm.association.setup import ScanSetup
 from biolmm.errors import OutputError
 from biolmm.results.associations import read_associations, read_part
-from biolmm.scan import ScanConfig, prepare_scan, run_scan, scan_lazily
-from biolmm.scan import leads as leads_module
-from biolmm.scan import run as run_module
-from biolmm.scan.leads import find_leads, patch_leads, recompute_leads
-from biolmm.scan.setup import ScanSetup
 from oracles.scan import as_exact, score_everything, score_tests
 
 COLUMNS = {
@@ -113,7 +113,7 @@ def test_lazy_dataset_is_what_the_files_hold(setup: ScanSetup, tmp_path: Path, m
 
 
 def test_lazy_dataset_computes_the_parts_asked_for(setup: ScanSetup, monkeypatch: pytest.MonkeyPatch) -> None:
-    from biolmm.scan import lazy as lazy_module
+    from biolmm.association import lazy as lazy_module
 
     done: list[int] = []
     score = lazy_module.score_partition

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from biolmm.association.panel import ScanPanel, group_of, maf_class_of
 from biolmm.genotypes.kernels import count_masked
 from biolmm.genotypes.standardised import TILE_VARIANTS, PartitionTask, new_tile, product, sums_of_squares, unpacked
 from biolmm.linalg.operators import column_dots
 from biolmm.results.diagnostics import neg_log10_p_chisq, neg_log10_p_t
-from biolmm.scan.panel import ScanPanel, group_of, maf_class_of
 
 COLLINEAR = 1e-5
 """A variant whose variance falls below this share once covariates are taken out has no statistics."""
@@ -84,6 +84,7 @@ def _block(
             den = _spectral_denominator(panel, rest, norm2, frequency, group_of(panel, contig))
         else:
             den = np.where(np.isnan(norm2), np.nan, _exact_denominator(panel, packed, tables, tile))
+        den /= panel.total_variance[group_of(panel, contig)]
         chisq = num**2 / den
         found["associations"] = Statistics(
             num / den * per_copy, np.abs(per_copy) / np.sqrt(den), chisq, neg_log10_p_chisq(chisq), frequency
@@ -96,7 +97,7 @@ def _block(
 def _spectral_denominator(
     panel: ScanPanel, rest: NDArray[np.float64], norm2: NDArray[np.float64], frequency: NDArray[np.float64], group: int
 ) -> NDArray[np.float64]:
-    """Return `Σₖ (uₖᵀz̃)² / (h²θₖ + 1−h²) + γ (‖z̃‖² − Σₖ (uₖᵀz̃)²)`, over σ², (b, T)."""
+    """Return `Σₖ (uₖᵀz̃)² / (h²θₖ + 1−h²) + γ (‖z̃‖² − Σₖ (uₖᵀz̃)²)`, (b, T)."""
     den = np.empty_like(norm2)
     for t, s in enumerate(panel.system_of_trait):
         along = rest[:, panel.systems[s].eigen] ** 2
@@ -104,14 +105,14 @@ def _spectral_denominator(
         weights = 1 / (panel.h2[t] * values + 1 - panel.h2[t])
         remainder = np.maximum(norm2[:, t] - along.sum(axis=1), 0.0)
         gamma = panel.gamma[t][maf_class_of(frequency[:, t])]
-        den[:, t] = (along @ weights + gamma * remainder) / panel.total_variance[t]
+        den[:, t] = along @ weights + gamma * remainder
     return den
 
 
 def _exact_denominator(
     panel: ScanPanel, packed: NDArray[np.uint8], tables: NDArray[np.float32], tile: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Return `z̃ᵀ V₋c⁻¹ z̃` by triangular solves, (b, T)."""
+    """Return `z̃ᵀ H₋c⁻¹ z̃` by triangular solves, (b, T)."""
     if panel.projections is None:
         raise ValueError("the panel holds no factors")
     N = panel.reader.n_samples

@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from biolmm.association.forms import FormRequest, quadratic_forms
+from biolmm.association.panel import MAF_CLASSES, maf_class_of
 from biolmm.genotypes.kernels import unpack_into
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.standardised import StandardisedGenotypes
 from biolmm.linalg.probes import row_keys, uniform_bits
 from biolmm.reml.model import NullModel
 from biolmm.reml.spectrum import Spectrum
-from biolmm.scan.forms import FormRequest, quadratic_forms
-from biolmm.scan.panel import MAF_CLASSES, maf_class_of
 
 N_SAMPLED = 36
 """Variants sampled in each class of allele frequency."""

@@ -68,8 +68,10 @@ class ScanPanel:
         Which predictor a contig uses.
     values
         (G) of (T, k): eigenvalues `uᵀ K₋c u` of each trait's system, zero-padded.
-    h2, total_variance
-        (T,) h² and σ²_g + σ²_e.
+    h2
+        (T,) heritability.
+    total_variance
+        (G, T) σ²_g + σ²_e under each left-out matrix.
     gamma
         (T, classes of allele frequency) mean exact ratio of the remainder.
     linear
@@ -165,7 +167,7 @@ def build_panel(
             for c in contigs
         ),
         h2=np.array([c.h2 for c in components]),
-        total_variance=np.array([c.sigma2_g + c.sigma2_e for c in components]),
+        total_variance=model.loco["total_variance"].values if mixed and model.loco is not None else np.zeros((0, 0)),
         gamma=gamma,
         linear=linear,
     )

@@ -10,17 +10,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from biolmm.association.forms import FormRequest, quadratic_forms
+from biolmm.association.gamma import left_out_contigs, read_columns
+from biolmm.association.panel import group_of
+from biolmm.association.run import part_numbers
+from biolmm.association.setup import ScanSetup
 from biolmm.linalg.operators import column_dots
-from biolmm.loco import ALL_CONTIGS
 from biolmm.loco.predictors import left_out_systems, refine
 from biolmm.results.associations import patch_rows, read_associations
 from biolmm.results.diagnostics import neg_log10_p_chisq
 from biolmm.results.loci import find_loci
-from biolmm.scan.forms import FormRequest, quadratic_forms
-from biolmm.scan.gamma import left_out_contigs, read_columns
-from biolmm.scan.panel import group_of
-from biolmm.scan.run import part_numbers
-from biolmm.scan.setup import ScanSetup
 from biolmm.schema import LEAD_COLUMNS
 
 log = logging.getLogger(__name__)
@@ -38,6 +37,7 @@ class _Batch:
     table: pd.DataFrame
     Z: NDArray[np.float64]
     left_out: NDArray[np.int64]
+    group: NDArray[np.int64]
     trait: NDArray[np.int64]
 
 
@@ -96,13 +96,14 @@ def _recompute(setup: ScanSetup, leads: pd.DataFrame) -> pd.DataFrame:
     if setup.operator is None:
         raise ValueError("leads of the plain regression are exact already")
     batch = _read(setup, leads)
-    den = _denominators(setup, batch) / setup.panel.total_variance[batch.trait]
+    den = _denominators(setup, batch)
     num = _numerators(setup, batch)
     per_copy = _per_copy(setup, leads)
-    chisq = num**2 / den
+    total = setup.panel.total_variance[batch.group, batch.trait]
+    chisq = num**2 / (den * total)
     return leads.assign(
         beta=num / den * per_copy,
-        standard_error=np.abs(per_copy) / np.sqrt(den),
+        standard_error=np.abs(per_copy) * np.sqrt(total / den),
         chisq=chisq,
         neg_log_10_p_value=neg_log10_p_chisq(chisq),
     )
@@ -117,6 +118,7 @@ def _read(setup: ScanSetup, leads: pd.DataFrame) -> _Batch:
         leads,
         read_columns(setup.genotypes, _rows(setup, leads)),
         left_out_contigs(setup.operator, setup.model, contigs),
+        np.array([group_of(setup.panel, contig) for contig in contigs], dtype=np.int64),
         np.array([traits[str(t)] for t in leads["trait"]], dtype=np.int64),
     )
 
@@ -156,7 +158,7 @@ def _denominators(setup: ScanSetup, batch: _Batch) -> NDArray[np.float64]:
 
 
 def _numerators(setup: ScanSetup, batch: _Batch) -> NDArray[np.float64]:
-    """Return `z̃ᵀ V₋c⁻¹ P y` of every lead from refined predictors."""
+    """Return `z̃ᵀ H₋c⁻¹ P y` of every lead from refined predictors."""
     if setup.operator is None or setup.panel.predictors is None:
         raise ValueError("no predictors")
     pairs = sorted({(int(t), int(c)) for t, c in zip(batch.trait, batch.left_out, strict=True)})
@@ -171,10 +173,9 @@ def _numerators(setup: ScanSetup, batch: _Batch) -> NDArray[np.float64]:
         np.array([place[t] for t, _ in pairs], dtype=np.int64),
         everything.left_values,
     )
-    contig_id = setup.operator.source.store.contig_id
-    group = [group_of(setup.panel, contig_id[c] if c >= 0 else ALL_CONTIGS) for _, c in pairs]
-    total = setup.panel.total_variance[[t for t, _ in pairs]].astype(np.float32)
-    start = np.stack([setup.panel.predictors[g, t] for g, (t, _) in zip(group, pairs, strict=True)], axis=1) * total
+    groups = {(int(t), int(c)): int(g) for t, c, g in zip(batch.trait, batch.left_out, batch.group, strict=True)}
+    total = np.array([setup.panel.total_variance[groups[t, c], t] for t, c in pairs], dtype=np.float32)
+    start = np.stack([setup.panel.predictors[groups[t, c], t] for t, c in pairs], axis=1) * total
     y = np.nan_to_num(setup.model.dataset["y"].values)
     right = np.stack(
         [systems.spectra[place[t]].restriction.project(y[t][:, None])[:, 0] for t, _ in pairs], axis=1
@@ -182,5 +183,4 @@ def _numerators(setup: ScanSetup, batch: _Batch) -> NDArray[np.float64]:
     solution = refine(systems, np.ascontiguousarray(start), right, PREDICTOR_TOLERANCE)
     column = {pair: i for i, pair in enumerate(pairs)}
     chosen = [column[int(t), int(c)] for t, c in zip(batch.trait, batch.left_out, strict=True)]
-    x = solution.x[:, chosen].astype(np.float64) / setup.panel.total_variance[batch.trait]
-    return column_dots(x, batch.Z)
+    return column_dots(solution.x[:, chosen].astype(np.float64), batch.Z)

@@ -8,9 +8,9 @@ import xarray as xr
 from dask.delayed import Delayed, delayed
 from numpy.typing import NDArray
 
+from biolmm.association.score import Statistics, score_partition
+from biolmm.association.setup import ScanSetup
 from biolmm.genotypes.standardised import PartitionTask
-from biolmm.scan.score import Statistics, score_partition
-from biolmm.scan.setup import ScanSetup
 
 STATISTICS = ("beta", "standard_error", "chisq", "neg_log_10_p_value")
 

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from biolmm.association import ScanConfig, prepare_scan
+from biolmm.association.score import Statistics
 from biolmm.chunks import threads
 from biolmm.cohort import align_cohort
 from biolmm.files.hardcalls import SampleTable, VariantTable, as_strings
 from biolmm.pipeline.interactive import fit, scan
 from biolmm.reml.fit import FitConfig, fit_null_model
 from biolmm.reml.spectrum import SpectrumConfig
-from biolmm.scan import ScanConfig, prepare_scan
-from biolmm.scan.score import Statistics
 from biolmm.store.read import GenotypeStore
 from biolmm.store.write import StoreWriter
 from oracles.scan import score_everything, with_predictors

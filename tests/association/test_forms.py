@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from biolmm.association.forms import FormRequest, quadratic_forms
+from biolmm.association.gamma import TOLERANCE, estimate_gamma, read_columns, sample_variants
+from biolmm.association.panel import MAF_CLASSES, maf_class_of
 from biolmm.linalg.operators import Restriction
 from biolmm.loco.systems import left_out_values
-from biolmm.scan.forms import FormRequest, quadratic_forms
-from biolmm.scan.gamma import TOLERANCE, estimate_gamma, read_columns, sample_variants
-from biolmm.scan.panel import MAF_CLASSES, maf_class_of
 from oracles import dense
 from oracles.scan import imputed, vary
 

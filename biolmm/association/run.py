@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biolmm.association.panel import ScanPanel
+from biolmm.association.score import Statistics, score_partition
+from biolmm.association.setup import ScanSetup
 from biolmm.atomic import write_json
 from biolmm.chunks import map_tasks
 from biolmm.genotypes.source import Partition
 from biolmm.genotypes.standardised import PartitionTask
 from biolmm.results.associations import write_part
-from biolmm.scan.panel import ScanPanel
-from biolmm.scan.score import Statistics, score_partition
-from biolmm.scan.setup import ScanSetup
 from biolmm.store.read import GenotypeStore
 
 log = logging.getLogger(__name__)

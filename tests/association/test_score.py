@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from biolmm.association import ScanConfig, prepare_scan
+from biolmm.association.score import Statistics
 from biolmm.cohort import align_cohort
 from biolmm.reml.fit import FitConfig, fit_null_model
 from biolmm.results.diagnostics import neg_log10_p_chisq
-from biolmm.scan import ScanConfig, prepare_scan
-from biolmm.scan.score import Statistics
 from oracles.scan import (
     Effects,
     as_exact,

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from biolmm.association import ScanConfig, prepare_scan
 from biolmm.cohort import align_cohort
 from biolmm.reml.fit import plain_model
-from biolmm.scan import ScanConfig, prepare_scan
 from biolmm.store.convert import convert
 from oracles.scan import least_squares, score_everything
 from oracles.toy import Toy, operator_of, structured_calls, toy_traits

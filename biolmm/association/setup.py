@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from biolmm.association.gamma import GammaEstimate, estimate_gamma, left_out_contigs
+from biolmm.association.panel import MAF_CLASSES, ScanPanel, build_panel
 from biolmm.errors import ParameterError
 from biolmm.genotypes.dense import DenseRelatedness
 from biolmm.genotypes.operator import GenotypeOperator
@@ -15,8 +17,6 @@ from biolmm.genotypes.standardised import PartitionTask, StandardisedGenotypes
 from biolmm.loco.predictors import trait_projection
 from biolmm.loco.systems import left_out_values
 from biolmm.reml.model import NullModel
-from biolmm.scan.gamma import GammaEstimate, estimate_gamma, left_out_contigs
-from biolmm.scan.panel import MAF_CLASSES, ScanPanel, build_panel
 
 
 @dataclass(frozen=True)
