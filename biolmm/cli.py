@@ -157,20 +157,21 @@ def fit(**options: Any) -> None:
 @cli.command()
 @genotype_inputs
 @click.option("--model", type=_PATH, required=True, metavar="FOLDER", help="The folder that fit or gwas wrote.")
+@click.option("--loco/--no-loco", default=None, help="Leave the tested variant's contig out; by default as fitted.")
 @scan_options
 @method_option
 @output
 @resources
-def scan(**options: Any) -> None:
+def scan(loco: bool | None, **options: Any) -> None:
     """Test variants with a model that was fitted before."""
     from biolmm.pipeline import run_scan_only
     from biolmm.pipeline.preview import plan_scan_only
 
     config = _analysis(options)
     if options["plan"]:
-        _print_plans(plan_scan_only(config, options["model"]))
+        _print_plans(plan_scan_only(config, options["model"], loco=loco))
         return
-    _summary(config.out, run_scan_only(config, options["model"], overwrite=options["overwrite"]))
+    _summary(config.out, run_scan_only(config, options["model"], loco=loco, overwrite=options["overwrite"]))
 
 
 @cli.command()

@@ -23,7 +23,7 @@ from biolmm.chunks import threads
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.source import clear_cache
 from biolmm.genotypes.standardised import TILE_VARIANTS, PartitionTask, new_tile, unpacked
-from biolmm.linalg.blas import add_transposed_product
+from biolmm.linalg.blas import add_product
 from biolmm.store.read import GenotypeStore
 from suite.cohorts import cohort, operator_of
 from suite.common import Clock, Outcome, Settings, interleaved
@@ -133,7 +133,7 @@ def _multiply_tiles(tasks: list[PartitionTask], n_threads: int, X: Matrix) -> Ca
                     W += tile[:b, : right - left] @ X[left:right]
                 for left in range(0, n, width):
                     right = min(left + width, n)
-                    add_transposed_product(Y[left:right], tile[:b, : right - left], W)
+                    add_product(Y[left:right], tile[:b, : right - left], W, transposed=True)
 
     return work
 

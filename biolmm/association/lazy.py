@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from biolmm.association.score import Statistics, score_partition
 from biolmm.association.setup import ScanSetup
-from biolmm.genotypes.standardised import PartitionTask
 
 STATISTICS = ("beta", "standard_error", "chisq", "neg_log_10_p_value")
 
@@ -28,7 +27,7 @@ def scan_lazily(setup: ScanSetup) -> xr.Dataset:
     source = setup.genotypes.source
     store, variants = source.store, source.variants
     variables: dict[str, tuple[tuple[str, str], dask.array.Array]] = {}
-    parts = [delayed(_score_block, pure=False)(setup, task) for task in setup.genotypes.tasks]
+    parts = _parts(setup)
     sizes = [len(task.partition.variants) for task in setup.genotypes.tasks]
     kinds = [kind for kind, wanted in (("associations", setup.config.mixed), ("linear", setup.config.linear)) if wanted]
     n_traits = len(setup.panel.traits)
@@ -55,10 +54,15 @@ def scan_lazily(setup: ScanSetup) -> xr.Dataset:
     )
 
 
-def _score_block(setup: ScanSetup, task: PartitionTask) -> dict[str, Statistics]:
-    """Score one part; with the exact solver its contig's factors are made on the spot."""
-    panel, _ = next(setup.groups([task]))
-    return score_partition(task, panel, setup.contig_of(task))
+def _parts(setup: ScanSetup) -> list[Delayed]:
+    """Return the statistics of every part, in order; parts of a contig share its panel, and all share K."""
+    held = delayed(setup, pure=False, traverse=False)
+    found = {}
+    for contig, tasks in setup.by_contig(setup.genotypes.tasks):
+        panel = held.panel_without(contig, held.relatedness)
+        for task in tasks:
+            found[task.partition.index] = delayed(score_partition, pure=False)(task, panel, setup.contig_of(task))
+    return [found[task.partition.index] for task in setup.genotypes.tasks]
 
 
 def _column(parts: list[Delayed], sizes: list[int], n_traits: int, kind: str, name: str) -> dask.array.Array:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from biolmm.association.gamma import GammaEstimate, estimate_gamma, left_out_con
 from biolmm.association.panel import MAF_CLASSES, ScanPanel, build_panel
 from biolmm.errors import ParameterError
 from biolmm.genotypes.dense import DenseRelatedness
-from biolmm.genotypes.operator import GenotypeOperator
+from biolmm.genotypes.operator import NO_CONTIG, GenotypeOperator
 from biolmm.genotypes.standardised import PartitionTask, StandardisedGenotypes
 from biolmm.loco.predictors import trait_projection
 from biolmm.loco.systems import left_out_values
@@ -81,19 +82,31 @@ class ScanSetup:
         """Return the name of a part's contig."""
         return str(self.genotypes.source.store.contig_id[task.partition.contig])
 
-    def groups(self, tasks: list[PartitionTask]) -> Iterator[tuple[ScanPanel, list[PartitionTask]]]:
-        """Return the parts with their panel: all at once, or with the exact solver contig by contig."""
+    @cached_property
+    def relatedness(self) -> DenseRelatedness | None:
+        """K written out for the exact solver, computed when it is first needed and kept; else None."""
+        return DenseRelatedness(self.operator) if self.exact and self.operator is not None else None
+
+    def panel_without(self, contig: int, relatedness: DenseRelatedness | None) -> ScanPanel:
+        """Return the panel of the parts for which a contig is left out: with the exact solver it holds their factors."""
+        if relatedness is None:
+            return self.panel
+        K = relatedness.left_out(contig)
+        factors = tuple(trait_projection(K, self.model, t) for t in range(len(self.panel.traits)))
+        return replace(self.panel, projections=factors)
+
+    def by_contig(self, tasks: Sequence[PartitionTask]) -> list[tuple[int, list[PartitionTask]]]:
+        """Return the parts by the contig left out for them (−1: none); in one group where all share a panel."""
         if not self.exact or self.operator is None:
-            yield self.panel, tasks
-            return
-        relatedness = DenseRelatedness(self.operator)
-        names = [self.contig_of(task) for task in tasks]
-        left_out = left_out_contigs(self.operator, self.model, names)
-        for contig in np.unique(left_out):
-            K = relatedness.left_out(int(contig))
-            factors = tuple(trait_projection(K, self.model, t) for t in range(len(self.panel.traits)))
-            chosen = [task for task, out in zip(tasks, left_out, strict=True) if out == contig]
-            yield replace(self.panel, projections=factors), chosen
+            return [(NO_CONTIG, list(tasks))]
+        left_out = left_out_contigs(self.operator, self.model, [self.contig_of(task) for task in tasks])
+        pairs = list(zip(left_out.tolist(), tasks, strict=True))
+        return [(contig, [task for out, task in pairs if out == contig]) for contig in sorted({out for out, _ in pairs})]
+
+    def groups(self, tasks: Sequence[PartitionTask]) -> Iterator[tuple[ScanPanel, list[PartitionTask]]]:
+        """Yield the parts with their panel: all at once, or with the exact solver contig by contig."""
+        for contig, chosen in self.by_contig(tasks):
+            yield self.panel_without(contig, self.relatedness), chosen
 
 
 def prepare_scan(

@@ -23,7 +23,7 @@ from biolmm.genotypes.standardised import (
     sums_of_squares,
     unpacked,
 )
-from biolmm.linalg.blas import add_transposed_product
+from biolmm.linalg.blas import add_product
 from biolmm.linalg.operators import Restriction
 from biolmm.store.layout import row_bytes
 
@@ -211,7 +211,7 @@ def _pass(task: PartitionTask, shared: _Shared) -> NDArray[np.float32]:
             right = min(left + width, N)
             # A tile that holds whole rows still does; otherwise unpacking again is cheaper than a trip to memory.
             view = tile[: len(rows), :N] if width == N else unpacked(rows, tables, tile, left, right)
-            add_transposed_product(Y[left:right], view, W)
+            add_product(Y[left:right], view, W, transposed=True)
     return Y
 
 

@@ -11,6 +11,7 @@ from biolmm.chunks import map_tasks
 from biolmm.genotypes.kernels import count_masked, pack_masks, unpack_into
 from biolmm.genotypes.scaling import Scale, Scaling, scaling_from_counts
 from biolmm.genotypes.source import PackedGenotypes, Partition, RowReader
+from biolmm.linalg.blas import add_product
 
 TILE_VARIANTS = 256
 TILE_SAMPLES = 8192
@@ -101,7 +102,7 @@ def product(
         if left == 0:
             np.matmul(view, X[left:right], out=W)
         else:
-            W += view @ X[left:right]
+            add_product(W, view, X[left:right])
     return W
 
 

@@ -1,4 +1,4 @@
-"""`Y += Aᵀ B` in place and without the interpreter's lock.
+"""`Y += A B` and `Y += Aᵀ B` in place and without the interpreter's lock.
 
 NumPy has no accumulating product and SciPy's wrappers hold the lock; both matter in a pass, which runs one product
 after another in every thread. SciPy exports its BLAS to compiled callers; that pointer is called here.
@@ -33,17 +33,19 @@ _PLAIN = ctypes.c_char_p(b"N")
 _TRANSPOSED = ctypes.c_char_p(b"T")
 
 
-def add_transposed_product(Y: NDArray[Any], A: NDArray[Any], B: NDArray[Any]) -> None:
-    """Add `AᵀB` to `Y` in place.
+def add_product(Y: NDArray[Any], A: NDArray[Any], B: NDArray[Any], *, transposed: bool = False) -> None:
+    """Add `AB` to `Y` in place, or `AᵀB` where A is to be `transposed`.
 
     Parameters
     ----------
     Y
-        (s, r), rows contiguous; float32 or float64.
+        (s, r), the elements of a row contiguous; float32 or float64.
     A
-        (b, s), rows contiguous, same type.
+        (s, b), or (b, s) where it is to be transposed; same layout and type.
     B
-        (b, r), rows contiguous, same type.
+        (b, r), same layout and type.
+    transposed
+        Use Aᵀ.
 
     Raises
     ------
@@ -52,12 +54,14 @@ def add_transposed_product(Y: NDArray[Any], A: NDArray[Any], B: NDArray[Any]) ->
 
     Examples
     --------
-    >>> Y = np.zeros((2, 1)); add_transposed_product(Y, np.array([[1.0, 2.0]]), np.array([[3.0]])); Y.ravel()
+    >>> Y = np.zeros((2, 1)); add_product(Y, np.array([[1.0, 2.0]]), np.array([[3.0]]), transposed=True); Y.ravel()
     array([3., 6.])
     """
-    (b, s), r = A.shape, B.shape[1]
+    s, b = A.shape[::-1] if transposed else A.shape
+    r = B.shape[1]
     if Y.shape != (s, r) or B.shape[0] != b or not Y.dtype == A.dtype == B.dtype:
-        raise ValueError(f"cannot add {A.shape}ᵀ {B.shape} ({A.dtype}, {B.dtype}) to {Y.shape} ({Y.dtype})")
+        sign = "ᵀ" if transposed else ""
+        raise ValueError(f"cannot add {A.shape}{sign} {B.shape} ({A.dtype}, {B.dtype}) to {Y.shape} ({Y.dtype})")
     if not Y.flags.writeable:
         raise ValueError("the rows of the result must be contiguous and writeable")
     if 0 in (b, s, r):
@@ -65,9 +69,9 @@ def add_transposed_product(Y: NDArray[Any], A: NDArray[Any], B: NDArray[Any]) ->
     steps = [_int(_row_step(matrix)) for matrix in (B, A, Y)]
     gemm, real = _GEMM[Y.dtype]
     one = real(1.0)
-    # In BLAS's column-major eyes the three are transposed: Yᵀ += Bᵀ A, with Bᵀ plain and A given as its transpose.
+    # In BLAS's column-major eyes all three are transposed: Yᵀ += Bᵀ Aᵀ, or Yᵀ += Bᵀ A with A given as its transpose.
     gemm(
-        _PLAIN, _TRANSPOSED, _int(r), _int(s), _int(b), ctypes.byref(one),
+        _PLAIN, _TRANSPOSED if transposed else _PLAIN, _int(r), _int(s), _int(b), ctypes.byref(one),
         B.ctypes.data, steps[0], A.ctypes.data, steps[1],
         ctypes.byref(one), Y.ctypes.data, steps[2],
     )  # fmt: skip

@@ -23,6 +23,9 @@ from biolmm.errors import (
 from biolmm.files.lists import read_id_list, read_variant_list
 from biolmm.files.tables import read_table
 from biolmm.pipeline.config import AnalysisConfig, Inputs
+from biolmm.reml.fit import FitConfig
+from biolmm.reml.model import NullModel, open_model
+from biolmm.reml.spectrum import SpectrumConfig
 from biolmm.results.record import RunRecord
 from biolmm.store.convert import convert, read_bed_input
 from biolmm.store.read import GenotypeStore
@@ -170,6 +173,38 @@ def _listed(store: GenotypeStore, path: Path, record: RunRecord, option: str) ->
     absent = ids[~np.isin(ids, store.variant_id)]
     record.add_dropped("listed variants", f"--{option.replace('_', '-')}: not in the genotypes", absent.tolist())
     return np.asarray(found)
+
+
+def open_fitted(config: AnalysisConfig, folder: Path, loco: bool | None = None) -> tuple[AnalysisConfig, NullModel]:
+    """Open a fitted model to scan with, and take over the settings that it was fitted with.
+
+    Parameters
+    ----------
+    config
+        What is scanned, and where to.
+    folder
+        The model's.
+    loco
+        False uses the predictor that leaves nothing out for every contig; None does as the model was fitted.
+
+    Raises
+    ------
+    ParameterError
+        When the model has no predictors, or none that leave contigs out where they are asked for.
+    """
+    model = open_model(folder)
+    if model.loco is None:
+        raise ParameterError(f"the model in '{folder}' has no predictors: run `biolmm fit` to its end.")
+    if loco and not model.leaves_out:
+        raise ParameterError(
+            f"the model in '{folder}' was fitted with --no-loco, so no predictor leaves a contig out: scan with --no-loco, "
+            "or fit it with --loco."
+        )
+    if loco is False:
+        model = model.without_loco()
+    settings = {**model.settings, "loco": model.leaves_out}
+    fit = FitConfig(**{**settings, "spectrum": SpectrumConfig(**settings["spectrum"])})
+    return replace(config, fit=fit), model
 
 
 def match_samples(sample_id: Sequence[str], cohort: Cohort, source: Path) -> NDArray[np.int64]:

@@ -7,9 +7,8 @@ from pathlib import Path
 from biolmm.chunks import n_threads, threads
 from biolmm.memory import StagePlan
 from biolmm.pipeline.config import AnalysisConfig, Inputs
-from biolmm.pipeline.inputs import bed_files, match_samples, read_cohort
+from biolmm.pipeline.inputs import bed_files, match_samples, open_fitted, read_cohort
 from biolmm.pipeline.plan import Shape, plan_analysis
-from biolmm.reml.model import open_model
 from biolmm.store.convert import plan_convert, read_bed_input
 from biolmm.store.read import GenotypeStore
 
@@ -22,9 +21,9 @@ def plan_only(config: AnalysisConfig) -> list[StagePlan]:
         return [*first, *plan_analysis(config, Shape.of(cohort, n_variants, n_variants, n_contigs))]
 
 
-def plan_scan_only(config: AnalysisConfig, model_folder: Path) -> list[StagePlan]:
+def plan_scan_only(config: AnalysisConfig, model_folder: Path, *, loco: bool | None = None) -> list[StagePlan]:
     """Return the plan of a scan with a fitted model."""
-    model = open_model(model_folder)
+    config, model = open_fitted(config, model_folder, loco)
     with threads(config.resources.threads):
         ids, n_variants, n_contigs, first = _genotypes(config.inputs)
         cohort = model.cohort()

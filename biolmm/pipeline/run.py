@@ -33,7 +33,14 @@ from biolmm.linalg.probes import row_keys
 from biolmm.loco import solve_predictors
 from biolmm.memory import StagePlan
 from biolmm.pipeline.config import AnalysisConfig
-from biolmm.pipeline.inputs import choose_variants, match_samples, open_genotypes, read_cohort, read_sample_id
+from biolmm.pipeline.inputs import (
+    choose_variants,
+    match_samples,
+    open_fitted,
+    open_genotypes,
+    read_cohort,
+    read_sample_id,
+)
 from biolmm.pipeline.plan import Shape, plan_analysis, share_memory
 from biolmm.reml.fit import fit_null_model, plain_model
 from biolmm.reml.model import LOCO_NAME, NULL_NAME, NullModel, open_model
@@ -150,11 +157,11 @@ def run_fit(config: AnalysisConfig, *, overwrite: bool = False) -> RunRecord:
         return record
 
 
-def run_scan_only(config: AnalysisConfig, model_folder: Path, *, overwrite: bool = False) -> RunRecord:
-    """Scan genotypes with a model that was fitted before."""
-    model = open_model(model_folder)
-    if model.loco is None:
-        raise ParameterError(f"the model in '{model_folder}' has no predictors: run `biolmm fit` to its end.")
+def run_scan_only(
+    config: AnalysisConfig, model_folder: Path, *, loco: bool | None = None, overwrite: bool = False
+) -> RunRecord:
+    """Scan genotypes with a model that was fitted before, with its left-out predictors or, on request, without."""
+    config, model = open_fitted(config, model_folder, loco)
     record = start_record(config)
     with threads(config.resources.threads), warnings_in(record):
         analysis = prepare_from_model(config, record, model, overwrite=overwrite)
@@ -400,7 +407,7 @@ def start_record(config: AnalysisConfig) -> RunRecord:
         probe = config.out / ".writable"
         probe.write_text("")
         probe.unlink()
-    return RunRecord.start(config.command, seed=config.fit.spectrum.seed, parameters=config.parameters())
+    return RunRecord.start(config.command, seed=config.scan.seed, parameters=config.parameters())
 
 
 def _record_inputs(analysis: Analysis) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,8 @@ class NullModel:
         `log_likelihood`, `n_steps`, `solution`. Attributes: settings, counts, the store's path and fingerprint.
     loco
         Dimensions contigs, traits, samples: `predictor` V₋c⁻¹ P y in units of one over the trait, with
-        `relative_residual`, `iterations`, `converged`; the last contig is `*`, which leaves nothing out. None
-        before the predictors are solved.
+        `total_variance`, `relative_residual`, `iterations`, `converged`; the last contig is `*`, which leaves
+        nothing out. None before the predictors are solved.
     """
 
     dataset: xr.Dataset
@@ -137,6 +137,17 @@ class NullModel:
         """Return one trait's variance components."""
         names = VarianceComponents.__dataclass_fields__
         return VarianceComponents(**{name: float(self.dataset[name].values[trait]) for name in names})
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether the predictors leave contigs out."""
+        return self.loco is not None and bool(self.loco.attrs["loco"])
+
+    def without_loco(self) -> NullModel:
+        """Return the model with the one predictor that leaves nothing out."""
+        if self.loco is None:
+            return self
+        return replace(self, loco=self.loco.isel(contigs=slice(-1, None)).assign_attrs(loco=0))
 
     def save(self, folder: Path) -> None:
         """Write the model below `folder` as checksummed Zarr."""

@@ -56,7 +56,7 @@ def _row(option: click.Option) -> str:
     default = "required" if option.required else ""
     if option.show_default and not option.is_flag:
         default = f"`{option.default}`"
-    elif option.secondary_opts:
+    elif option.secondary_opts and option.default is not None:
         default = f"`{option.opts[0] if option.default else option.secondary_opts[0]}`"
     return f"| `{names}` | {default} | {option.help} |"
 

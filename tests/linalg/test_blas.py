@@ -1,11 +1,11 @@
-"""`Y += AᵀB`."""
+"""`Y += AB` and `Y += AᵀB`."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from biolmm.linalg.blas import add_transposed_product
+from biolmm.linalg.blas import add_product
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -17,8 +17,10 @@ def test_adds_the_product_to_what_is_there(dtype: type, b: int, s: int, r: int) 
     # Small integers: sums are exact in either precision, so the comparison is too.
     Y, A, B = (rng.integers(-8, 9, shape).astype(dtype) for shape in ((s, r), (b, s), (b, r)))
     expected = Y + A.T @ B
-    add_transposed_product(Y, A, B)
+    add_product(Y, A, B, transposed=True)
     np.testing.assert_array_equal(Y, expected)
+    add_product(Y, np.ascontiguousarray(A.T), B)
+    np.testing.assert_array_equal(Y, expected + A.T @ B)
 
 
 def test_takes_windows_of_larger_arrays() -> None:
@@ -26,7 +28,7 @@ def test_takes_windows_of_larger_arrays() -> None:
     whole_Y, whole_A, whole_B = (rng.integers(0, 5, (20, 20)).astype(np.float32) for _ in range(3))
     Y, A, B = whole_Y[2:8, 3:7], whole_A[:10, 5:11], whole_B[4:14, :4]
     outside, expected = whole_Y.copy(), Y + A.T @ B
-    add_transposed_product(Y, A, B)
+    add_product(Y, A, B, transposed=True)
     np.testing.assert_array_equal(Y, expected)
     outside[2:8, 3:7] = expected
     np.testing.assert_array_equal(whole_Y, outside)
@@ -34,7 +36,7 @@ def test_takes_windows_of_larger_arrays() -> None:
 
 def test_takes_a_vector_seen_as_one_row() -> None:
     Y, row = np.zeros((3, 2)), np.arange(3.0)
-    add_transposed_product(Y, row[None, :], np.array([1.0, 10.0])[None, :])
+    add_product(Y, row[None, :], np.array([1.0, 10.0])[None, :], transposed=True)
     np.testing.assert_array_equal(Y, np.outer(row, [1.0, 10.0]))
 
 
@@ -60,4 +62,4 @@ def _read_only() -> np.ndarray:
 )
 def test_refuses_what_blas_would_misread(Y: np.ndarray, A: np.ndarray, B: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"cannot add|contiguous"):
-        add_transposed_product(Y, A, B)
+        add_product(Y, A, B, transposed=True)
