@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -133,7 +134,9 @@ def gwas(**options: Any) -> None:
     if options["plan"]:
         _print_plans(_plans(config))
         return
-    _summary(config.out, run_gwas(config, overwrite=options["overwrite"]))
+    with _working():
+        record = run_gwas(config, overwrite=options["overwrite"])
+    _summary(config.out, record)
 
 
 @cli.command()
@@ -150,7 +153,8 @@ def fit(**options: Any) -> None:
     if options["plan"]:
         _print_plans(_plans(config)[:-1])
         return
-    run_fit(config, overwrite=options["overwrite"])
+    with _working():
+        run_fit(config, overwrite=options["overwrite"])
     _print_h2(config.out)
 
 
@@ -171,7 +175,9 @@ def scan(loco: bool | None, **options: Any) -> None:
     if options["plan"]:
         _print_plans(plan_scan_only(config, options["model"], loco=loco))
         return
-    _summary(config.out, run_scan_only(config, options["model"], loco=loco, overwrite=options["overwrite"]))
+    with _working():
+        record = run_scan_only(config, options["model"], loco=loco, overwrite=options["overwrite"])
+    _summary(config.out, record)
 
 
 @cli.command()
@@ -197,7 +203,8 @@ def convert(**options: Any) -> None:
             _print_plans([plan])
             return
         chosen = {"chunk_variants": options["chunk_variants"], "overwrite": options["overwrite"]}
-        store = convert_files(beds, options["store"], map_tasks=map_tasks, **chosen)
+        with _working():
+            store = convert_files(beds, options["store"], map_tasks=map_tasks, **chosen)
     click.echo(f"{store.path}: {store.n_samples:,} samples × {store.n_variants:,} variants")
 
 
@@ -262,7 +269,8 @@ def simulate(**options: Any) -> None:
         if options["plan"]:
             _print_plans([plan])
             return
-        files = simulate_cohort(config, options["out"], map_tasks=map_tasks)
+        with _working():
+            files = simulate_cohort(config, options["out"], map_tasks=map_tasks)
     click.echo(f"{files.store}: {config.n_samples:,} samples × {config.n_variants:,} variants")
     click.echo(f"{files.traits}: {config.n_traits:,} traits")
 
@@ -274,6 +282,23 @@ def report(results: Path) -> None:
     from biolmm.report import write_report
 
     click.echo(str(write_report(results)))
+
+
+@contextmanager
+def _working() -> Iterator[None]:
+    """Show progress while the block runs, on a terminal; plain log lines elsewhere."""
+    logger = logging.getLogger("biolmm")
+    if not sys.stderr.isatty() or logger.level > logging.INFO:
+        yield
+        return
+    from biolmm.terminal import shown_progress
+
+    plain, logger.handlers[:] = list(logger.handlers), []
+    try:
+        with shown_progress(logger):
+            yield
+    finally:
+        logger.handlers[:] = plain
 
 
 def _analysis(options: dict[str, Any]) -> AnalysisConfig:

@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("loco",),
     ("association",),
     ("pipeline", "accessor"),
-    ("cli_text",),
+    ("cli_text", "terminal"),
     ("cli",),
 )
 """From the ground up. A module imports its own package and the layers below, never a neighbour."""

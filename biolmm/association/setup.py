@@ -101,7 +101,9 @@ class ScanSetup:
             return [(NO_CONTIG, list(tasks))]
         left_out = left_out_contigs(self.operator, self.model, [self.contig_of(task) for task in tasks])
         pairs = list(zip(left_out.tolist(), tasks, strict=True))
-        return [(contig, [task for out, task in pairs if out == contig]) for contig in sorted({out for out, _ in pairs})]
+        return [
+            (contig, [task for out, task in pairs if out == contig]) for contig in sorted({out for out, _ in pairs})
+        ]
 
     def groups(self, tasks: Sequence[PartitionTask]) -> Iterator[tuple[ScanPanel, list[PartitionTask]]]:
         """Yield the parts with their panel: all at once, or with the exact solver contig by contig."""

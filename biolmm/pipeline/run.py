@@ -118,7 +118,7 @@ class Analysis:
         spent.pop("name", None)
         self.record.add_stage(name, **spent)
         self.record.write(self.config.out, finished=False)
-        log.info("%s: %s", name, "done before" if cost.get("resumed") else f"{wall:.1f} s, {counted['passes']} passes")
+        log.info("%s: %s", name, "done before" if cost.get("resumed") else f"{wall:.1f} s, {spent['passes']} passes")
 
 
 def peak_bytes() -> int:

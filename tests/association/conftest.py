@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 from numpy.typing import NDArray
 
@@ -13,6 +12,7 @@ from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.reml.fit import FitConfig, fit_null_model
 from biolmm.reml.model import NullModel
 from biolmm.reml.spectrum import SpectrumConfig
+from oracles import dense
 from oracles.scan import with_predictors
 from oracles.toy import Toy, make_toy
 
@@ -29,10 +29,9 @@ class Fitted:
     model: NullModel
 
     def left_out_V(self, trait: int, contig: int) -> NDArray[np.float64]:
-        """Return V₋c of a trait by definition; −1 leaves nothing out."""
-        K = self.toy.left_out_K[contig]
-        components = self.model.components(trait)
-        return components.sigma2_g * K + components.sigma2_e * np.eye(len(K))
+        """Return V₋c of a trait by definition, at the whole genome's h²; −1 leaves nothing out."""
+        toy, h2 = self.toy, self.model.components(trait).h2
+        return dense.covariance(h2, toy.left_out_K[contig], toy.y(self.model.trait_names[trait]), toy.design)
 
 
 def fit(toy: Toy, config: FitConfig, *trait_names: str, **options: float) -> Fitted:

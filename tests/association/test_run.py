@@ -12,6 +12,7 @@ import pytest
 from biolmm.association import ScanConfig, prepare_scan, run_scan, scan_lazily
 from biolmm.association import leads as leads_module
 from biolmm.association import run as run_module
+from biolmm.association import setup as setup_module
 from biolmm.association.leads import find_leads, patch_leads, recompute_leads
 from biolmm.association.setup import ScanSetup
 from biolmm.errors import OutputError
@@ -122,6 +123,28 @@ def test_lazy_dataset_computes_the_parts_asked_for(setup: ScanSetup, monkeypatch
     assert not done
     lazy["chisq"].isel(variants=slice(0, 3)).compute()
     assert len(done) == 1
+
+
+def test_lazy_parts_share_the_exact_solvers_matrices(small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """K is written out once for all parts and variables, and factorised once a trait and contig for one computation."""
+    model = as_exact(small.operator, small.model)
+    setup = prepare_scan(small.operator.genotypes, model, small.operator, ScanConfig(linear=True))
+    made: list[str] = []
+    for name in ("DenseRelatedness", "trait_projection"):
+        make = getattr(setup_module, name)
+        monkeypatch.setattr(setup_module, name, lambda *a, name=name, make=make: made.append(name) or make(*a))
+    lazy = scan_lazily(setup)
+    assert not made
+    computed = lazy.compute()
+    factors = len(model.trait_names) * len(small.toy.store.contig_id)
+    assert len(setup.genotypes.tasks) > len(small.toy.store.contig_id)
+    assert (made.count("DenseRelatedness"), made.count("trait_projection")) == (1, factors)
+    np.testing.assert_array_equal(lazy["chisq"].values, computed["chisq"])
+    assert made.count("DenseRelatedness") == 1
+    found = score_everything(setup)
+    for kind, prefix in (("associations", ""), ("linear", "linear_")):
+        for name in ("beta", "standard_error", "chisq", "neg_log_10_p_value"):
+            np.testing.assert_array_equal(computed[prefix + name], getattr(found[kind], name))
 
 
 # Leads

@@ -14,6 +14,7 @@ from biolmm.association.score import Statistics
 from biolmm.cohort import align_cohort
 from biolmm.reml.fit import FitConfig, fit_null_model
 from biolmm.results.diagnostics import neg_log10_p_chisq
+from oracles import dense
 from oracles.scan import (
     Effects,
     as_exact,
@@ -82,8 +83,7 @@ def test_contigs_outside_the_model_are_tested_against_all_of_it(toy: Toy, solver
     found = score_everything(setup)["associations"]
     K = operator.dense() / operator.m
     for trait, name in enumerate(("low", "holes")):
-        components = model.components(trait)
-        V = components.sigma2_g * K + components.sigma2_e * np.eye(len(K))
+        V = dense.covariance(model.components(trait).h2, K, toy.y(name), toy.design)
         truth = score_tests(toy.calls[outside], V, toy.y(name), toy.design)
         if solver == "exact":
             check_tests(found, trait, truth, outside)
@@ -109,15 +109,17 @@ def test_stochastic_solver_is_near(stochastic, name: str) -> None:
 
 
 def test_one_contig_alone_leaves_no_relatedness(tmp_path: Path) -> None:
-    """With a single contig V₋c = σ²_e I: the score test with its variance known."""
+    """With a single contig V₋c = σ² I: the score test with the residual variance of the trait."""
     calls = structured_calls(100, 60)
     store = write_store(tmp_path / "one.zarr", calls)
     traits, covariates = toy_traits(calls, store.sample_id.tolist())
     operator, cohort = operator_of(store), align_cohort(store.sample_id, traits[["half"]], covariates)
     model = with_predictors(operator, fit_null_model(operator, cohort, FitConfig(solver="exact", fixed_h2=0.5)))
     X = np.column_stack([np.ones(60), covariates])
-    V = model.components(0).sigma2_e * np.eye(60)
-    check_tests(scan_everything(operator, model), 0, score_tests(calls, V, traits["half"].to_numpy(), X))
+    y = traits["half"].to_numpy()
+    residual = y - X @ np.linalg.lstsq(X, y)[0]
+    V = residual @ residual / 57 * np.eye(60)
+    check_tests(scan_everything(operator, model), 0, score_tests(calls, V, y, X))
 
 
 # Variants that have no statistics

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from numpy.typing import NDArray
 
+from biolmm.cohort import align_cohort
 from biolmm.loco import ALL_CONTIGS, solve_predictors
 from biolmm.loco import predictors as predictors_module
 from biolmm.loco.predictors import left_out_systems, refine, trait_projection
@@ -42,17 +44,26 @@ def left_out_matrix(toy: Toy, contig: str) -> NDArray[np.float64]:
 
 
 def system(toy: Toy, model: NullModel, contig: str, trait: int) -> NDArray[np.float64]:
-    """Write out V₋c with the components of the model."""
-    components = model.components(trait)
-    K = left_out_matrix(toy, contig)
-    return components.sigma2_g * K + components.sigma2_e * np.eye(len(K))
+    """Write out H₋c at the whole genome's h²."""
+    h2, K = model.components(trait).h2, left_out_matrix(toy, contig)
+    return h2 * K + (1 - h2) * np.eye(len(K))
+
+
+def total_variance(toy: Toy, model: NullModel, contig: str, trait: int) -> float:
+    """Write out σ²_c = yᵀP_H y / (n − C) under H₋c."""
+    y = toy.y(TRAITS[trait])
+    x = dense.projected_solve(system(toy, model, contig, trait), y, toy.design)
+    return float(np.nan_to_num(y) @ x / dense.complement(~np.isnan(y), toy.design).shape[1])
 
 
 @pytest.mark.parametrize("trait", range(5), ids=TRAITS)
 @pytest.mark.parametrize("contig", ["c0", "c1", "c2", "c3", ALL_CONTIGS])
 def test_exact_predictor_is_the_definition(toy: Toy, exact: NullModel, contig: str, trait: int) -> None:
-    found = solve(toy, exact).predictor.values[contigs(toy).index(contig), trait]
-    x = dense.projected_solve(system(toy, exact, contig, trait), toy.y(TRAITS[trait]), toy.design)
+    place = contigs(toy).index(contig)
+    found = solve(toy, exact).predictor.values[place, trait]
+    total = total_variance(toy, exact, contig, trait)
+    assert solve(toy, exact).total_variance.values[place, trait] == pytest.approx(total, rel=1e-8)
+    x = dense.projected_solve(total * system(toy, exact, contig, trait), toy.y(TRAITS[trait]), toy.design)
     np.testing.assert_allclose(found, x, atol=1e-5 * np.abs(x).max())
     assert not found[np.isnan(toy.y(TRAITS[trait]))].any()
 
@@ -84,18 +95,43 @@ def test_iterative_predictor_has_the_residual_it_reports(
     A = dense.complement(~np.isnan(y), toy.design)
     right = A.T @ np.nan_to_num(y)
     for position, contig in enumerate(contigs(toy)):
-        V = system(toy, stochastic, contig, trait)
-        x = found.predictor.values[position, trait]
-        residual = np.linalg.norm(right - A.T @ V @ x) / np.linalg.norm(right)
+        H = system(toy, stochastic, contig, trait)
+        total = found.total_variance.values[position, trait]
+        x = found.predictor.values[position, trait] * total
+        residual = np.linalg.norm(right - A.T @ H @ x) / np.linalg.norm(right)
         # Products are in single precision: what a residual is worth ends at about √(N+M)·ε·κ = 4e-6·κ, κ < 5.
         assert residual <= tolerance + 2e-5
         assert residual == pytest.approx(found.relative_residual.values[position, trait], abs=2e-5)
-        truth = dense.projected_solve(V, y, toy.design)
-        # H is at least 1 − h² in units of the total: residuals turn into errors by no more than its inverse.
-        components = stochastic.components(trait)
-        allowed = (tolerance + 2e-5) * np.linalg.norm(right) / components.sigma2_e
-        assert np.linalg.norm(x - truth) <= allowed
+        truth = dense.projected_solve(H, y, toy.design)
+        # H is at least 1 − h²: residuals turn into errors by no more than its inverse.
+        smallest = 1 - stochastic.components(trait).h2
+        assert np.linalg.norm(x - truth) <= (tolerance + 2e-5) * np.linalg.norm(right) / smallest
         assert not x[np.isnan(y)].any()
+        # σ² from x and the residual r that the solver knows is off by rᵀH⁻¹r, second order, and by rounding of r.
+        size = np.linalg.norm(right)
+        missed = (residual * size) ** 2 / smallest + 2e-5 * size * np.linalg.norm(x)
+        assert abs(total - total_variance(toy, stochastic, contig, trait)) <= missed / len(right)
+
+
+def test_total_variance_of_the_whole_genome_is_that_of_the_fit(
+    toy: Toy, exact: NullModel, stochastic: NullModel
+) -> None:
+    """Both profile it out at the same h²: by eigenvalues, and by Lanczos quadrature to a per mille of the variance."""
+    for model, tolerance in ((exact, 1e-8), (stochastic, 1e-3)):
+        fitted = model.dataset["sigma2_g"].values + model.dataset["sigma2_e"].values
+        np.testing.assert_allclose(solve(toy, model).total_variance.values[-1], fitted, rtol=tolerance)
+
+
+def test_total_variance_grows_where_the_contig_holds_the_effects(toy: Toy) -> None:
+    """What the left-out contig explains is left to σ²_c: were it that of the whole genome, its tests would be inflated."""
+    rng = np.random.default_rng(8)
+    Z = dense.standardised(toy.calls)[0][toy.contigs == 1]
+    y = Z.T @ rng.standard_normal(len(Z)) / np.sqrt(len(Z)) + rng.standard_normal(toy.store.n_samples)
+    cohort = align_cohort(toy.store.sample_id, pd.DataFrame({"y": y}, index=toy.store.sample_id), None)
+    model = fit_null_model(toy.operator(), cohort, EXACT)
+    total = solve_predictors(toy.operator(), model).total_variance.values[:, 0]
+    assert total.argmax() == 1
+    assert total[1] > 1.05 * total[-1]
 
 
 def test_few_iterations_suffice(toy: Toy, stochastic: NullModel) -> None:
@@ -133,7 +169,7 @@ def test_contigs_without_model_variants_use_the_whole_genome(toy: Toy) -> None:
 
 
 def test_the_only_contig_leaves_nothing_but_noise(toy: Toy) -> None:
-    """K₋c = 0: the predictor is P y / σ²_e."""
+    """K₋c = 0: the predictor is P y over the residual variance ‖P y‖² / (n − C), whatever h² is."""
     variants = np.flatnonzero(toy.contigs == 0)
     for solver in ("exact", "stochastic"):
         operator = operator_of(toy.store, variants=variants)
@@ -141,7 +177,8 @@ def test_the_only_contig_leaves_nothing_but_noise(toy: Toy) -> None:
         found = solve_predictors(operator, model, tolerance=1e-5)
         y = toy.y("gaps")
         A = dense.complement(~np.isnan(y), toy.design)
-        expected = A @ (A.T @ np.nan_to_num(y)) / model.components(0).sigma2_e
+        rotated = A.T @ np.nan_to_num(y)
+        expected = A @ rotated / (rotated @ rotated / len(rotated))
         np.testing.assert_allclose(found.predictor.values[0, 0], expected, atol=1e-4 * np.abs(expected).max())
 
 
@@ -180,16 +217,15 @@ def test_refining_reaches_a_smaller_residual(toy: Toy, stochastic: NullModel) ->
     y = toy.y("gaps")
     right = stochastic.restriction(int(stochastic.system_of_trait[trait])).project(np.nan_to_num(y)[:, None])
     right = np.repeat(right, 2, axis=1).astype(np.float32)
-    components = stochastic.components(trait)
-    total = components.sigma2_g + components.sigma2_e
-    start = solve(toy, stochastic).predictor.values[[0, 4], trait].T * np.float32(total)
+    known = solve(toy, stochastic).isel(contigs=[0, 4], traits=trait)
+    start = (known.predictor.values * known.total_variance.values[:, None]).T.astype(np.float32)
     before = operator.counter.passes
     solution = refine(systems, np.ascontiguousarray(start), right, 1e-5)
     assert solution.converged.all()
     assert operator.counter.passes - before == 1 + solution.iterations.max()
     for column, contig in enumerate(("c0", ALL_CONTIGS)):
-        x = dense.projected_solve(system(toy, stochastic, contig, trait) / total, y, toy.design)
-        allowed = 3e-5 * np.linalg.norm(right[:, column]) / (1 - components.h2)
+        x = dense.projected_solve(system(toy, stochastic, contig, trait), y, toy.design)
+        allowed = 3e-5 * np.linalg.norm(right[:, column]) / (1 - stochastic.components(trait).h2)
         assert np.linalg.norm(solution.x[:, column] - x) <= allowed
 
 

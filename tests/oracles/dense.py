@@ -94,6 +94,13 @@ def projected_solve(V: Array, y: Array, X: Array) -> Array:
     return A @ np.linalg.solve(A.T @ V @ A, A.T @ np.nan_to_num(y))
 
 
+def covariance(h2: float, K: Array, y: Array, X: Array) -> Array:
+    """Return V = σ² H, H = h²K + (1−h²)I, with σ² = yᵀP_H y / (n − C), the likeliest total variance at this h²."""
+    H = h2 * K + (1 - h2) * np.eye(len(K))
+    rank = complement(~np.isnan(y), X).shape[1]
+    return np.nan_to_num(y) @ projected_solve(H, y, X) / rank * H
+
+
 def left_out_relatedness(calls: Array, contigs: Array, left_out: int) -> Array:
     """Return K₋c: the relatedness of all variants on other contigs, frequencies as ever."""
     return relatedness(calls[contigs != left_out])
