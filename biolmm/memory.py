@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,6 +73,14 @@ def available_bytes() -> int:
 def default_budget_bytes() -> int:
     """Three quarters of the available memory: the default of `--memory`."""
     return available_bytes() * 3 // 4
+
+
+def peak_bytes() -> int:
+    """Largest resident size of this process so far."""
+    status = Path("/proc/self/status")
+    match = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    # ru_maxrss would do, but on Linux it starts at the size of the process that started this one.
+    return (int(match[1]) if match else int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)) * 1024
 
 
 @dataclass(frozen=True)

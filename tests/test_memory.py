@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from biolmm.errors import MemoryBudgetError, ParameterError
-from biolmm.memory import Need, StagePlan, available_bytes, default_budget_bytes, format_bytes, parse_bytes
+from biolmm.memory import Need, StagePlan, available_bytes, default_budget_bytes, format_bytes, parse_bytes, peak_bytes
 
 
 @pytest.mark.parametrize(
@@ -25,6 +29,15 @@ def test_sizes_as_people_write_them(text: str, n_bytes: int) -> None:
 def test_what_is_not_a_size_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ParameterError, match="for example 4GiB"):
         parse_bytes(text)
+
+
+def test_the_peak_is_that_of_this_process_alone() -> None:
+    """A small process that a large one starts is small: `ru_maxrss` would say otherwise."""
+    held = np.ones(2**26)
+    assert peak_bytes() > held.nbytes
+    command = [sys.executable, "-c", "from biolmm.memory import peak_bytes; print(peak_bytes())"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert 0 < int(done.stdout) < held.nbytes / 2
 
 
 @given(st.integers(1, 2**50))

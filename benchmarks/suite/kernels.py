@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from biolmm.files.bed import read_packed_rows
 from biolmm.genotypes.kernels import count_masked, gather_samples, pack_masks, unpack_into
-from biolmm.genotypes.standardised import TILE_SAMPLES, TILE_VARIANTS
+from biolmm.genotypes.standardised import new_tile
 from biolmm.store.count import count_calls
 from biolmm.store.layout import ZSTD_LEVEL, row_bytes
 from biolmm.store.read import GenotypeStore
@@ -54,10 +54,11 @@ Call = Callable[[], Any]
 def _calls(store: GenotypeStore, packed: np.ndarray[Any, np.dtype[np.uint8]], n: int) -> dict[str, tuple[int, Call]]:
     """Return each kernel with the genotypes that one call of it goes through."""
     rng = np.random.default_rng(1)
-    rows = packed[:TILE_VARIANTS]
+    own = new_tile(n)
+    rows = packed[: len(own)]
     tables = rng.standard_normal((len(rows), 4)).astype(np.float32)
     tile = np.empty((len(rows), n), np.float32)
-    width = min(TILE_SAMPLES, n) // 4 * 4
+    width = own.shape[1] // 4 * 4
     narrow = np.empty((len(rows), width), np.float32)
     masks = {k: pack_masks(rng.random((k, n)) < 0.95) for k in (1, 10)}
     chosen = np.sort(rng.choice(n, n * 9 // 10, replace=False)).astype(np.int64)

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from biolmm.chunks import threads
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.source import clear_cache
-from biolmm.genotypes.standardised import TILE_VARIANTS, PartitionTask, new_tile, unpacked
+from biolmm.genotypes.standardised import PartitionTask, new_tile, row_blocks, unpacked
 from biolmm.linalg.blas import add_product
 from biolmm.store.read import GenotypeStore
 from suite.cohorts import cohort, operator_of
@@ -125,12 +125,12 @@ def _multiply_tiles(tasks: list[PartitionTask], n_threads: int, X: Matrix) -> Ca
         width = tile.shape[1]
         Y = np.zeros((n, r), np.float32)
         for task in tasks[thread::n_threads]:
-            for start in range(0, len(task.tables), TILE_VARIANTS):
-                b = min(TILE_VARIANTS, len(task.tables) - start)
+            for start in range(0, len(task.tables), len(tile)):
+                b = min(len(tile), len(task.tables) - start)
                 W = np.zeros((b, r), np.float32)
                 for left in range(0, n, width):
                     right = min(left + width, n)
-                    W += tile[:b, : right - left] @ X[left:right]
+                    add_product(W, tile[:b, : right - left], X[left:right])
                 for left in range(0, n, width):
                     right = min(left + width, n)
                     add_product(Y[left:right], tile[:b, : right - left], W, transposed=True)
@@ -147,8 +147,7 @@ def _unpack_tiles(operator: GenotypeOperator, tasks: list[PartitionTask], n_thre
         width = tile.shape[1]
         for task in tasks[thread::n_threads]:
             packed = operator.source.reader.rows(task.partition)
-            for start in range(0, len(packed), TILE_VARIANTS):
-                rows, tables = packed[start : start + TILE_VARIANTS], task.tables[start : start + TILE_VARIANTS]
+            for rows, tables in row_blocks(packed, task.tables, tile):
                 for _ in range(1 if width >= n else 2):
                     for left in range(0, n, width):
                         unpacked(rows, tables, tile, left, min(left + width, n))

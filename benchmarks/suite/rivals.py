@@ -15,6 +15,7 @@ from scipy import stats
 from biolmm.results.associations import read_associations
 from biolmm.results.diagnostics import lambda_gc
 from biolmm.simulate.tables import SimulatedFiles
+from biolmm.store.read import GenotypeStore
 from suite.cohorts import cohort
 from suite.common import BIOLMM, Command, Outcome, Process, Settings, empty_folder, launch
 from suite.stages import stage_rows
@@ -146,7 +147,11 @@ def _bolt(contest: Contest, costs: list[dict[str, Any]], outcome: Outcome) -> li
             outcome.remarks.append(f"BOLT-LMM: {line.strip()}")
     h2 = pd.read_csv(ours / "h2.tsv", sep="\t").iloc[0]
     outcome.remarks.append(f"biolmm: h2 = {h2['h2']:.4f} ± {h2['h2_se']:.4f} (Monte Carlo {h2['h2_mc_se']:.4f})")
-    rows = [{"pair": "BOLT-LMM-inf χ² : biolmm", **_compare(theirs["CHISQ_BOLT_LMM_INF"], _chisq(ours))}]
+    inf = theirs["CHISQ_BOLT_LMM_INF"]
+    rows = [
+        {"pair": "BOLT-LMM-inf χ² : biolmm", **_compare(inf, _chisq(ours))},
+        {"pair": "BOLT-LMM-inf χ² : biolmm, constant ratio", **_compare(inf, _constant_ratio(ours, contest.files))},
+    ]
     linear = _chisq(contest.folder / f"biolmm-linear-{contest.traits}")
     return [*rows, {"pair": "BOLT-LMM linreg χ² : biolmm linear", **_compare(theirs["CHISQ_LINREG"], linear)}]
 
@@ -213,6 +218,19 @@ def _gemma_subset(contest: Contest, out: Path) -> Path:
 def _chisq(results: Path, trait: str = "trait1") -> pd.Series:
     """Our χ² of one trait by variant name."""
     return read_associations(results, trait, columns=["rsid", "chisq"]).set_index("rsid")["chisq"]
+
+
+def _constant_ratio(results: Path, files: SimulatedFiles) -> pd.Series:
+    """Our χ² with BOLT-LMM's denominator: the variant's variance times one ratio that all variants share."""
+    table = read_associations(results, "trait1", columns=["rsid", "beta", "standard_error", "chisq"]).set_index("rsid")
+    store = GenotypeStore.open(files.store)
+    called = store.n_samples - store.missing_count
+    mean = store.alt_count / called
+    squares = store.het_count + 4 * ((store.alt_count - store.het_count) // 2)
+    sums = (squares / called - mean**2) * called  # a missing call is at the mean
+    ratio = table["standard_error"] ** -2.0 / pd.Series(sums, index=store.variant_id.tolist()).loc[table.index]
+    constant: pd.Series = table["chisq"] * ratio / ratio.median()
+    return constant
 
 
 def _compare(theirs: pd.Series, ours: pd.Series) -> dict[str, Any]:

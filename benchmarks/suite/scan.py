@@ -112,7 +112,7 @@ def made_up_panel(operator: GenotypeOperator, n_traits: int, n_sets: int) -> Sca
         group_of_contig={name: i for i, name in enumerate(contigs)},
         values=tuple(np.full((n_traits, PAIRS), 2.0) for _ in contigs),
         h2=np.full(n_traits, 0.3),
-        total_variance=np.ones(n_traits),
+        total_variance=np.ones((len(contigs), n_traits)),
         gamma=np.ones((n_traits, len(MAF_CLASSES))),
         linear=False,
     )

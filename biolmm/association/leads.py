@@ -25,7 +25,7 @@ from biolmm.schema import LEAD_COLUMNS
 log = logging.getLogger(__name__)
 
 DENOMINATOR_TOLERANCE = 1e-5
-PREDICTOR_TOLERANCE = 2e-4
+PREDICTOR_TOLERANCE = 5e-5
 BATCH = 128
 """Leads whose denominators are computed together."""
 
@@ -69,7 +69,7 @@ def find_leads(setup: ScanSetup, out: Path) -> pd.DataFrame:
 def recompute_leads(setup: ScanSetup, leads: pd.DataFrame) -> pd.DataFrame:
     """Return the leads with `beta`, `standard_error`, `chisq` and p recomputed exactly.
 
-    The denominator by Lanczos quadrature to 1e-5, the numerator from predictors refined to a residual of 2e-4 for
+    The denominator by Lanczos quadrature to 1e-5, the numerator from predictors refined to a residual of 5e-5 for
     the (trait, contig) pairs that have leads.
 
     Notes

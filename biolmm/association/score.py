@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from biolmm.association.panel import ScanPanel, group_of, maf_class_of
 from biolmm.genotypes.kernels import count_masked
-from biolmm.genotypes.standardised import TILE_VARIANTS, PartitionTask, new_tile, product, sums_of_squares, unpacked
+from biolmm.genotypes.standardised import PartitionTask, new_tile, product, row_blocks, sums_of_squares, unpacked
 from biolmm.linalg.operators import column_dots
 from biolmm.results.diagnostics import neg_log10_p_chisq, neg_log10_p_t
 
@@ -53,8 +53,7 @@ def score_partition(task: PartitionTask, panel: ScanPanel, contig: str) -> dict[
     X = np.ascontiguousarray(X, np.float32)
     tile = new_tile(panel.reader.n_samples)
     parts: dict[str, list[Statistics]] = {}
-    for start in range(0, len(packed), TILE_VARIANTS):
-        rows, tables = packed[start : start + TILE_VARIANTS], task.tables[start : start + TILE_VARIANTS]
+    for rows, tables in row_blocks(packed, task.tables, tile):
         W = product(rows, tables, X, tile).astype(np.float64)
         for kind, statistics in _block(panel, rows, tables, W, contig, tile).items():
             parts.setdefault(kind, []).append(statistics)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 _TIE_DECIMALS = 9
 """Residuals that agree to this many decimals of their standard deviation are ties, not rounding."""
@@ -33,7 +33,7 @@ def rank_inverse_normal(values: NDArray[np.float64]) -> NDArray[np.float64]:
     >>> rank_inverse_normal(np.array([10.0, 30.0, 20.0])).round(4).tolist()
     [-0.8694, 0.8694, 0.0]
     """
-    scores: NDArray[np.float64] = ndtri((rankdata(values) - 0.375) / (len(values) + 0.25))
+    scores: NDArray[np.float64] = ndtri((pd.Series(values).rank().to_numpy() - 0.375) / (len(values) + 0.25))
     return scores
 
 

@@ -5,6 +5,7 @@ Legend: N samples, M variants, r columns; Z (M, N) standardised genotypes; K = Z
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,11 +16,11 @@ from biolmm.chunks import map_tasks, n_threads, sum_tasks
 from biolmm.genotypes.kernels import count_masked, pack_masks
 from biolmm.genotypes.source import RowReader
 from biolmm.genotypes.standardised import (
-    TILE_VARIANTS,
     PartitionTask,
     StandardisedGenotypes,
     new_tile,
     product,
+    row_blocks,
     sums_of_squares,
     unpacked,
 )
@@ -28,6 +29,10 @@ from biolmm.linalg.operators import Restriction
 from biolmm.store.layout import row_bytes
 
 NO_CONTIG = -1
+GRAM_VARIANTS = 256
+N_GROUPS = 32
+"""A pass adds up about so many partial results, each over partitions of 8 to 256 MiB."""
+MIN_GROUP_BYTES, MAX_GROUP_BYTES = 8 * 2**20, 256 * 2**20
 
 
 @dataclass
@@ -120,7 +125,7 @@ class GenotypeOperator:
         for panel in self._panels(X.shape[1]):
             out = None if left_out is None else left_out[panel]
             shared = self._share(X[:, panel], out)
-            total = sum_tasks(_pass, self._tasks, shared)
+            total = sum_tasks(_pass, self._groups(self._tasks), shared)
             remaining = self.m - (0.0 if out is None else np.where(out >= 0, contig_m[out], 0.0))
             Y[:, panel] = total / np.maximum(remaining, np.finfo(float).tiny)
             self._spent(shared.X.shape[1], products=2)
@@ -134,7 +139,7 @@ class GenotypeOperator:
             for contig in range(self.n_contigs):
                 tasks = [task for task in self._tasks if task.partition.contig == contig]
                 if tasks:
-                    Y[contig][:, panel] = sum_tasks(_pass, tasks, shared)
+                    Y[contig][:, panel] = sum_tasks(_pass, self._groups(tasks), shared)
             self._spent(shared.X.shape[1], products=2)
         return Y
 
@@ -184,6 +189,16 @@ class GenotypeOperator:
         edges = np.linspace(0, n_columns, n_panels + 1).astype(int)
         return [slice(int(a), int(b)) for a, b in pairwise(edges)]
 
+    def _groups(self, tasks: Sequence[PartitionTask]) -> list[tuple[PartitionTask, ...]]:
+        """Group neighbouring partitions, so that a pass adds up few partial results; by the data alone."""
+        target = np.clip(self.source.packed_bytes // N_GROUPS, MIN_GROUP_BYTES, MAX_GROUP_BYTES)
+        sizes = [len(task.partition.variants) * row_bytes(self.n_samples) for task in tasks]
+        group_of = np.concatenate([[0], np.cumsum(sizes)[:-1]]) // target
+        return [
+            tuple(task for task, group in zip(tasks, group_of, strict=True) if group == one)
+            for one in np.unique(group_of)
+        ]
+
     def _share(self, X: NDArray[np.floating], left_out: NDArray[np.int64] | None = None) -> _Shared:
         return _Shared(self.source.reader, np.ascontiguousarray(X, np.float32), left_out)
 
@@ -193,25 +208,24 @@ class GenotypeOperator:
         self.counter.flop += 2.0 * products * self.n_samples * self.source.n_variants * n_columns
 
 
-def _pass(task: PartitionTask, shared: _Shared) -> NDArray[np.float32]:
-    """Return `Z_pᵀ Z_p X` of one partition, zero in the columns that leave its contig out."""
+def _pass(group: tuple[PartitionTask, ...], shared: _Shared) -> NDArray[np.float32]:
+    """Return `Z_gᵀ Z_g X` of a group of partitions, each zero in the columns that leave its contig out."""
     X = shared.X
     N, r = X.shape
-    packed = shared.reader.rows(task.partition)
-    absent = None if shared.left_out is None else shared.left_out == task.partition.contig
     Y = np.zeros((N, r), np.float32)
     tile = new_tile(N)
     width = tile.shape[1]
-    for start in range(0, len(packed), TILE_VARIANTS):
-        rows, tables = packed[start : start + TILE_VARIANTS], task.tables[start : start + TILE_VARIANTS]
-        W = product(rows, tables, X, tile)
-        if absent is not None:
-            W[:, absent] = 0.0
-        for left in range(0, N, width):
-            right = min(left + width, N)
-            # A tile that holds whole rows still does; otherwise unpacking again is cheaper than a trip to memory.
-            view = tile[: len(rows), :N] if width == N else unpacked(rows, tables, tile, left, right)
-            add_product(Y[left:right], view, W, transposed=True)
+    for task in group:
+        absent = None if shared.left_out is None else shared.left_out == task.partition.contig
+        for rows, tables in row_blocks(shared.reader.rows(task.partition), task.tables, tile):
+            W = product(rows, tables, X, tile)
+            if absent is not None:
+                W[:, absent] = 0.0
+            for left in range(0, N, width):
+                right = min(left + width, N)
+                # A tile that holds whole rows still does.
+                view = tile[: len(rows), :N] if width == N else unpacked(rows, tables, tile, left, right)
+                add_product(Y[left:right], view, W, transposed=True)
     return Y
 
 
@@ -223,8 +237,7 @@ def _squares(task: PartitionTask, shared: _Shared) -> NDArray[np.float64]:
 def _squares_of(packed: NDArray[np.uint8], task: PartitionTask, shared: _Shared) -> NDArray[np.float64]:
     tile = new_tile(shared.X.shape[0])
     total = np.zeros(shared.X.shape[1])
-    for start in range(0, len(packed), TILE_VARIANTS):
-        rows, tables = packed[start : start + TILE_VARIANTS], task.tables[start : start + TILE_VARIANTS]
+    for rows, tables in row_blocks(packed, task.tables, tile):
         W = product(rows, tables, shared.X, tile)
         total += np.einsum("ij,ij->j", W, W, dtype=np.float64)
     return total
@@ -246,9 +259,8 @@ def _gram(task: PartitionTask, reader: RowReader) -> NDArray[np.float64]:
     packed = reader.rows(task.partition)
     N = reader.n_samples
     total = np.zeros((N, N))
-    tile = np.empty((TILE_VARIANTS, N), np.float32)
-    for start in range(0, len(packed), TILE_VARIANTS):
-        rows, tables = packed[start : start + TILE_VARIANTS], task.tables[start : start + TILE_VARIANTS]
+    tile = np.empty((GRAM_VARIANTS, N), np.float32)
+    for rows, tables in row_blocks(packed, task.tables, tile):
         view = unpacked(rows, tables, tile, 0, N)
         total += view.T @ view
     return total

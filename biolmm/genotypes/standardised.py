@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,11 @@ from biolmm.genotypes.scaling import Scale, Scaling, scaling_from_counts
 from biolmm.genotypes.source import PackedGenotypes, Partition, RowReader
 from biolmm.linalg.blas import add_product
 
-TILE_VARIANTS = 256
-TILE_SAMPLES = 8192
-FULL_WIDTH_SAMPLES = 16384
-"""Up to this many samples a whole row block stays in cache between two products and is unpacked once."""
+TILE_BYTES = 10 * 2**20
+FULL_WIDTH_SAMPLES = 24_576
+"""Up to this many samples a tile of whole rows stays in cache between two products and is unpacked once."""
+SQUARE_TILE = 1024
+"""Side of the tile of larger cohorts: unpacked twice, which is cheaper than a trip to memory."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,19 @@ def _count_partition(partition: Partition, shared: tuple[RowReader, NDArray[np.u
 
 
 def new_tile(n_samples: int) -> NDArray[np.float32]:
-    """Allocate the tile that `unpacked` and `product` work in."""
-    width = n_samples if n_samples <= FULL_WIDTH_SAMPLES else TILE_SAMPLES
-    return np.empty((TILE_VARIANTS, width), np.float32)
+    """Allocate the tile that `unpacked` and `product` work in, (variants, samples)."""
+    if n_samples > FULL_WIDTH_SAMPLES:
+        return np.empty((SQUARE_TILE, SQUARE_TILE), np.float32)
+    n_variants = int(np.clip(TILE_BYTES // (4 * n_samples) // 32 * 32, 64, 512))
+    return np.empty((n_variants, n_samples), np.float32)
+
+
+def row_blocks(
+    packed: NDArray[np.uint8], tables: NDArray[np.float32], tile: NDArray[np.float32]
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """Cut packed rows and their tables into blocks that fit the tile."""
+    for start in range(0, len(packed), len(tile)):
+        yield packed[start : start + len(tile)], tables[start : start + len(tile)]
 
 
 def unpacked(
@@ -93,7 +105,7 @@ def unpacked(
 def product(
     packed: NDArray[np.uint8], tables: NDArray[np.float32], X: NDArray[np.float32], tile: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return `Z_b X`, (b, r), for at most `TILE_VARIANTS` rows; a tile that holds whole rows is left filled."""
+    """Return `Z_b X`, (b, r), for one block of rows; a tile that holds whole rows is left filled."""
     N, width = X.shape[0], tile.shape[1]
     W = np.empty((len(packed), X.shape[1]), np.float32)
     for left in range(0, N, width):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
 import shutil
 import time
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from biolmm.genotypes.standardised import StandardisedGenotypes, standardise
 from biolmm.linalg.operators import Restriction
 from biolmm.linalg.probes import row_keys
 from biolmm.loco import solve_predictors
-from biolmm.memory import StagePlan
+from biolmm.memory import StagePlan, peak_bytes
 from biolmm.pipeline.config import AnalysisConfig
 from biolmm.pipeline.inputs import (
     choose_variants,
@@ -45,7 +44,6 @@ from biolmm.pipeline.plan import Shape, plan_analysis, share_memory
 from biolmm.reml.fit import fit_null_model, plain_model
 from biolmm.reml.model import LOCO_NAME, NULL_NAME, NullModel, open_model
 from biolmm.reml.spectrum import principal_components
-from biolmm.report import write_report
 from biolmm.results.paths import quote_name
 from biolmm.results.record import RUN_JSON, RunRecord
 from biolmm.results.ssf import write_ssf
@@ -119,11 +117,6 @@ class Analysis:
         self.record.add_stage(name, **spent)
         self.record.write(self.config.out, finished=False)
         log.info("%s: %s", name, "done before" if cost.get("resumed") else f"{wall:.1f} s, {spent['passes']} passes")
-
-
-def peak_bytes() -> int:
-    """Largest resident size of this process so far."""
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024
 
 
 def run_gwas(config: AnalysisConfig, *, overwrite: bool = False) -> RunRecord:
@@ -373,6 +366,8 @@ def finish(analysis: Analysis) -> RunRecord:
                 write_ssf(config.out, trait, config.out / "ssf" / f"{quote_name(trait)}.tsv.gz")
     record.write(config.out)
     with analysis.stage("report"):
+        from biolmm.report import write_report  # matplotlib is slow to import and only wanted here
+
         write_report(config.out)
     record.write(config.out)
     return record

@@ -189,20 +189,25 @@ class _Estimation:
         self, restrictions: Sequence[Restriction], system_of_trait: NDArray[np.int64], reusable: list[Spectrum]
     ) -> tuple[list[Spectrum], list[TraitFit], list[int]]:
         """Return the spectra, the fits of all traits and the probes that each trait used."""
+        used = set(system_of_trait.tolist())  # the whole cohort's density is wanted only where a trait has it
         known: dict[int, Spectrum] = {}
         for i, restriction in enumerate(restrictions):
             same = [spectrum for spectrum in reusable if same_restriction(restriction, spectrum.restriction)]
-            if same:
+            if same and (same[0].measure.n_probes or i not in used):
                 known[i] = same[0]
         new = [i for i in range(len(restrictions)) if i not in known]
-        estimated = self._spectra([restrictions[i] for i in new], known.get(0)) if new else []
+        wanted = [i for i, position in enumerate(new) if position in used]
+        estimated = self._spectra([restrictions[i] for i in new], wanted, known.get(0)) if new else []
         spectra = [known[i] if i in known else estimated[new.index(i)] for i in range(len(restrictions))]
         first = [_with_probes(spectrum, MIN_PROBES) for spectrum in spectra]
         fits = fit_traits(self.operator, self.cohort.y, first, system_of_trait, self.config.fixed_h2)
         return self._add_probes(spectra, fits, system_of_trait)
 
-    def _spectra(self, restrictions: list[Restriction], whole: Spectrum | None) -> list[Spectrum]:
-        """Estimate eigenpairs, traces and the first probes under new restrictions; the first is the whole cohort."""
+    def _spectra(self, restrictions: list[Restriction], which: list[int], whole: Spectrum | None) -> list[Spectrum]:
+        """Estimate eigenpairs and traces under new restrictions, and the first probes of some of them (`which`).
+
+        Unless the spectrum of the whole cohort is known, it is the first.
+        """
         config = self.config.spectrum
         if whole is None:
             pairs = leading_pairs(self.operator, self.keys, restrictions[:1], config)
@@ -215,10 +220,12 @@ class _Estimation:
             pairs += leading_pairs(self.operator, self.keys, rest, config, warm=warm)
         traces = self.operator.traces(restrictions)
         recursion = DensityRecursion(self.operator, restrictions, pairs, traces)
-        which = range(len(restrictions))
-        probes = recursion.run_probes(self.keys, which, range(MIN_PROBES), config.seed)
+        found = recursion.run_probes(self.keys, which, range(MIN_PROBES), config.seed)
         log.info("fit: spectral densities after %d passes", self._passes())
-        return [Spectrum(restrictions[i], pairs[i], recursion.measure(i, probes[i])) for i in which]
+        probes = dict(zip(which, found, strict=True))
+        none = Quadrature(np.zeros((0, 0)), np.zeros((0, 0)))
+        measures = [recursion.measure(i, probes.get(i, none)) for i in range(len(restrictions))]
+        return [Spectrum(*known) for known in zip(restrictions, pairs, measures, strict=True)]
 
     def _add_probes(
         self, spectra: list[Spectrum], fits: list[TraitFit], system_of_trait: NDArray[np.int64]
@@ -316,7 +323,7 @@ def _reusable(known: NullModel | None, config: FitConfig, operator: GenotypeOper
     if known is None or known.dataset.attrs.get("spectrum_identity") != _identity(config, operator):
         return []
     spectra = [known.spectrum(system) for system in range(known.n_systems)]
-    return [spectrum for spectrum in spectra if spectrum.measure.n_probes]
+    return spectra if known.settings["solver"] == "stochastic" else []
 
 
 def _dataset(

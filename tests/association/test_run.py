@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biolmm.association import ScanConfig, prepare_scan, run_scan, scan_lazily
+from biolmm.association import ScanConfig, prepare_scan, run_scan
 from biolmm.association import leads as leads_module
 from biolmm.association import run as run_module
-from biolmm.association import setup as setup_module
+from biolmm.association import setup as preparation
+from biolmm.association.lazy import scan_lazily
 from biolmm.association.leads import find_leads, patch_leads, recompute_leads
 from biolmm.association.setup import ScanSetup
 from biolmm.errors import OutputError
@@ -131,8 +132,8 @@ def test_lazy_parts_share_the_exact_solvers_matrices(small, monkeypatch: pytest.
     setup = prepare_scan(small.operator.genotypes, model, small.operator, ScanConfig(linear=True))
     made: list[str] = []
     for name in ("DenseRelatedness", "trait_projection"):
-        make = getattr(setup_module, name)
-        monkeypatch.setattr(setup_module, name, lambda *a, name=name, make=make: made.append(name) or make(*a))
+        make = getattr(preparation, name)
+        monkeypatch.setattr(preparation, name, lambda *a, name=name, make=make: made.append(name) or make(*a))
     lazy = scan_lazily(setup)
     assert not made
     computed = lazy.compute()

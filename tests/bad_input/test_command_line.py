@@ -159,6 +159,12 @@ def refitted_store(folder: Path) -> None:
     simulate(folder, "--seed", "3", samples=N_SAMPLES, variants=N_VARIANTS, name="c")
 
 
+def no_left_out(folder: Path) -> None:
+    shutil.rmtree(folder / "fitted")
+    fit = [word.format(d=folder) for word in ("fit", *GWAS[1:-1])]
+    succeed(*fit, folder / "fitted", "--no-loco")
+
+
 def damaged_model(folder: Path) -> None:
     (folder / "fitted" / "model" / "null.zarr" / "h2" / "c" / "0").write_bytes(b"x")
 
@@ -281,6 +287,7 @@ SECTIONS: dict[str, list[Case]] = {
         Case("results of another analysis", other_results, GWAS, "OutputError: '{d}/out' holds the results of another analysis (other inputs or options): choose another --out, or pass --overwrite to replace them."),
         Case("a folder without a model", nothing, (*SCAN[:4], "{d}/c.zarr", *SCAN[5:]), "DamagedStoreError: '{d}/c.zarr' holds no fitted model (null.zarr is not there): run `biolmm fit` first."),
         Case("a damaged model", damaged_model, SCAN, "DamagedStoreError: '{d}/fitted/model/null.zarr/h2/c/0' is missing or has changed since it was written: fit it again."),
+        Case("left-out predictors of a model without", no_left_out, (*SCAN, "--loco"), "ParameterError: the model in '{d}/fitted' was fitted with --no-loco, so no predictor leaves a contig out: scan with --no-loco, or fit it with --loco."),
         Case("a model whose store was replaced", refitted_store, SCAN, "SampleMismatchError: '{d}/c.zarr' is not the store that the model was fitted on: it has changed since. Fit the model again."),
         Case("genotypes that lack samples of the model", fewer_samples, ("scan", "--genotypes", "{d}/fewer.zarr", *SCAN[3:]), "SampleMismatchError: 10 of 60 samples of the model are not in '{d}/fewer.zarr': S000051, S000052, S000053, S000054, S000055 and 5 more. Scan genotypes that hold every sample of the model, or fit again with --keep."),
         Case("no such results", nothing, ("report", "{d}/absent"), "InputFileError: {d}/absent holds no results: is it a directory written by biolmm?"),

@@ -90,6 +90,11 @@ def test_loco_can_be_switched_off(name: str) -> None:
     assert (loco.opts, loco.secondary_opts, loco.default) == (["--loco"], ["--no-loco"], True)
 
 
+def test_a_scan_does_as_the_model_was_fitted() -> None:
+    loco = next(option for option in cli.commands["scan"].params if option.name == "loco")
+    assert (loco.opts, loco.secondary_opts, loco.default) == (["--loco"], ["--no-loco"], None)
+
+
 def test_everything_is_explained() -> None:
     for name, command in cli.commands.items():
         assert command.help, name

@@ -144,9 +144,9 @@ def test_wide_cohorts_are_unpacked_in_pieces(small_toy: Toy, monkeypatch: pytest
     ]
     expected = [call() for call in calls]
     monkeypatch.setattr(standardised_module, "FULL_WIDTH_SAMPLES", 64)
-    monkeypatch.setattr(standardised_module, "TILE_SAMPLES", 32)
-    for module in (standardised_module, operator_module):
-        monkeypatch.setattr(module, "TILE_VARIANTS", 16)
+    monkeypatch.setattr(standardised_module, "SQUARE_TILE", 32)
+    monkeypatch.setattr(operator_module, "GRAM_VARIANTS", 16)
+    monkeypatch.setattr(operator_module, "MIN_GROUP_BYTES", 1)
     for call, before in zip(calls, expected, strict=True):
         close(call(), before, 377)
 

@@ -120,6 +120,33 @@ def test_streamed_fit_then_scan_is_gwas(disk: Disk, streamed: Path, tmp_path: Pa
     assert close_statistics(tmp_path / "bed", streamed)
 
 
+@pytest.mark.parametrize("solver", ["exact", "stochastic"])
+def test_a_scan_without_loco_is_gwas_without_loco(disk: Disk, tmp_path: Path, solver: str) -> None:
+    """Whether the model was fitted with left-out predictors or not; without saying, a scan does as the model."""
+    expected = disk.gwas(tmp_path / "gwas", "--no-loco", "--solver", solver)
+    for fitted, options in (("--loco", ["--no-loco"]), ("--no-loco", ["--no-loco"]), ("--no-loco", [])):
+        name = "".join((fitted, *options))
+        succeed("fit", *disk.inputs(), fitted, "--solver", solver, "--out", tmp_path / f"fit{fitted}")
+        scan = ("scan", "--genotypes", disk.store, "--model", tmp_path / f"fit{fitted}", "--out", tmp_path / name)
+        succeed(*scan, *options)
+        assert pd.read_csv(tmp_path / name / "loco.tsv", sep="\t")["contig"].unique().tolist() == ["*"]
+        assert record(tmp_path / name)["parameters"]["fit"]["loco"] is False  # type: ignore[index]
+        assert close_statistics(tmp_path / name, expected)
+    assert not close_statistics(tmp_path / "gwas", disk.gwas(tmp_path / "loco", "--solver", solver))
+
+
+def test_a_scan_with_other_predictors_or_another_model_is_another_analysis(disk: Disk, tmp_path: Path) -> None:
+    for name, options in (("half", ["--fixed-h2", "0.5"]), ("low", ["--fixed-h2", "0.2"])):
+        succeed("fit", *disk.inputs(), *options, "--out", tmp_path / name)
+    scan = ("scan", "--genotypes", disk.store, "--out", tmp_path / "out", "--model")
+    succeed(*scan, tmp_path / "half")
+    succeed(*scan, tmp_path / "half", "--loco")  # the same, said aloud
+    for other in ((tmp_path / "half", "--no-loco"), (tmp_path / "low",)):
+        done = run_command("--quiet", *scan, *other)
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert "results of another analysis" in done.err
+
+
 def test_gwas_ssf_files_are_written(disk: Disk, tmp_path: Path) -> None:
     out = disk.gwas(tmp_path / "out", "--format", "ssf", "--format", "parquet")
     with gzip.open(out / "ssf" / "trait1.tsv.gz", "rt") as file:

@@ -4,9 +4,15 @@ What differs by construction, and how much of the difference it explains:
 
 * GCTA takes the mean out of the trait by generalised least squares but not out of the variant (it centres the variant
   by its plain mean): its denominator is g̃ᵀV⁻¹g̃ where ours is g̃ᵀPg̃. Numerators are the same.
-* With `--mlma-loco` GCTA estimates the variance components anew for every chromosome left out; biolmm keeps those of
-  the whole genome, as BOLT-LMM does. Where a chromosome holds a large effect (chromosome 17, −log₁₀p = 28), more is left
-  for the other parts without it.
+* With `--mlma-loco` GCTA estimates h² and σ² anew for every chromosome left out; biolmm keeps the whole genome's h² and
+  takes σ² anew. Were σ² that of the whole genome too, χ² would be 9 % larger, 8 % above GCTA's, where a chromosome holds
+  a large effect (chromosome 17, −log₁₀p = 28): what it explains is not in the matrix without it, and is left to σ².
+
+Correlation of −log₁₀p with `--mlma-loco`, and the sum of χ² on chromosome 17 relative to GCTA's:
+
+    h² and σ² of the whole genome                     0.99894     +7.9 %
+    h² of the whole genome, σ² anew: biolmm           0.99960     −1.4 %
+    h² and σ² anew, as GCTA                           0.99995     −0.1 %
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 from scipy.optimize import minimize_scalar
 
 from biolmm.association.gamma import read_columns
@@ -75,6 +82,11 @@ def summary(name: str, log_p: NDArray[np.float64], theirs: NDArray[np.float64]) 
     print(f"\n{name}: correlation of −log₁₀p {correlation:.6f}, slope {log_p @ theirs / (theirs @ theirs):.4f}, largest "
           f"difference {np.abs(log_p - theirs).max():.3f} (strongest {theirs.max():.1f})", end="")  # fmt: skip
     return correlation
+
+
+def chi2_of(log_p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the χ² of one degree of freedom with these −log₁₀p."""
+    return np.asarray(stats.chi2.isf(10.0**-log_p, 1))
 
 
 def variants_without_mean(fit: Fit, V: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -180,25 +192,27 @@ def loco(mice, fit: Fit) -> Loco:
 
 @pytest.mark.slow
 def test_mixed_model_with_loco(loco: Loco) -> None:
-    """The components of the whole genome are what differs: refitted by contig, nothing to speak of is left."""
-    np.testing.assert_allclose(loco.found, loco.whole, rtol=1e-4, atol=1e-4)
-    correlations = [
-        summary(name, log_p, loco.theirs)
-        for name, log_p in (
-            ("--mlma-loco, biolmm", loco.found),
-            ("  σ² anew by contig", loco.rescaled),
-            ("  h² and σ² anew by contig", loco.refitted),
-        )
-    ]
+    """The whole genome's h² is what differs: with h² too fitted by contig, nothing to speak of is left."""
+    np.testing.assert_allclose(loco.found, loco.rescaled, rtol=1e-4, atol=1e-4)
+    strongest = loco.contigs == loco.contigs[loco.theirs.argmax()]
+    correlations, excess = [], []
+    for name, log_p in (
+        ("--mlma-loco, h² and σ² of the whole genome", loco.whole),
+        ("  h² of the whole genome, σ² anew by contig: biolmm", loco.found),
+        ("  h² and σ² anew by contig, as GCTA", loco.refitted),
+    ):
+        correlations.append(summary(name, log_p, loco.theirs))
+        ours, theirs = (chi2_of(each[strongest]).sum() for each in (log_p, loco.theirs))
+        excess.append(ours / theirs - 1)
+        print(f"; χ² of the strongest's contig {excess[-1]:+.3f}", end="")
     assert correlations[0] < correlations[1] < correlations[2]
-    assert correlations[1] > 0.9995
     assert correlations[2] > 0.9999
-    others = loco.contigs != loco.contigs[loco.theirs.argmax()]
-    assert summary("  biolmm, contigs but that of the strongest", loco.found[others], loco.theirs[others]) > 0.999
+    assert abs(excess[2]) < abs(excess[1]) < abs(excess[0])
+    others = summary("  biolmm, contigs but that of the strongest", loco.found[~strongest], loco.theirs[~strongest])
+    assert others > 0.999
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="0.99894: σ² of the whole genome is too small where the contig left out has a large effect")
 def test_correlation_with_loco(loco: Loco) -> None:
     """What issue 2 asks for, the contig of the strongest effect included."""
     assert summary("biolmm", loco.found, loco.theirs) > 0.999
