@@ -132,7 +132,7 @@ def gwas(**options: Any) -> None:
 
     config = _analysis(options)
     if options["plan"]:
-        _print_plans(_plans(config))
+        _print_plans(_plans(config), options["memory"])
         return
     with _working():
         record = run_gwas(config, overwrite=options["overwrite"])
@@ -151,7 +151,7 @@ def fit(**options: Any) -> None:
 
     config = _analysis(options)
     if options["plan"]:
-        _print_plans(_plans(config)[:-1])
+        _print_plans(_plans(config)[:-1], options["memory"])
         return
     with _working():
         run_fit(config, overwrite=options["overwrite"])
@@ -173,7 +173,7 @@ def scan(loco: bool | None, **options: Any) -> None:
 
     config = _analysis(options)
     if options["plan"]:
-        _print_plans(plan_scan_only(config, options["model"], loco=loco))
+        _print_plans(plan_scan_only(config, options["model"], loco=loco), options["memory"])
         return
     with _working():
         record = run_scan_only(config, options["model"], loco=loco, overwrite=options["overwrite"])
@@ -198,10 +198,10 @@ def convert(**options: Any) -> None:
         raise ParameterError(f"'{options['bed'][0]}' is a folder: give PLINK .bed files to convert.")
     with threads(options["threads"]):
         plan = plan_convert(beds, chunk_variants=options["chunk_variants"], n_workers=n_threads())
-        plan.check(_memory(options["memory"]))
         if options["plan"]:
-            _print_plans([plan])
+            _print_plans([plan], options["memory"])
             return
+        plan.check(_memory(options["memory"]))
         chosen = {"chunk_variants": options["chunk_variants"], "overwrite": options["overwrite"]}
         with _working():
             store = convert_files(beds, options["store"], map_tasks=map_tasks, **chosen)
@@ -265,10 +265,10 @@ def simulate(**options: Any) -> None:
     config = SimulateConfig(**taken, h2=_numbers(options["h2"], "h2"))
     with threads(options["threads"]):
         plan = plan_simulate(config, n_workers=n_threads())
-        plan.check(_memory(options["memory"]))
         if options["plan"]:
-            _print_plans([plan])
+            _print_plans([plan], options["memory"])
             return
+        plan.check(_memory(options["memory"]))
         with _working():
             files = simulate_cohort(config, options["out"], map_tasks=map_tasks)
     click.echo(f"{files.store}: {config.n_samples:,} samples × {config.n_variants:,} variants")
@@ -352,10 +352,13 @@ def _plans(config: AnalysisConfig) -> list[StagePlan]:
     return plan_only(config)
 
 
-def _print_plans(plans: list[StagePlan]) -> None:
+def _print_plans(plans: list[StagePlan], memory: str | None) -> None:
+    """Print every stage, then refuse what does not fit."""
     from biolmm.cli_text import plan_text
 
     click.echo(plan_text(plans))
+    for plan in plans:
+        plan.check(_memory(memory))
 
 
 def _print_h2(out: Path) -> None:

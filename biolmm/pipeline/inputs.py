@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,12 +69,32 @@ def bed_files(paths: tuple[Path, ...]) -> list[Path] | None:
     return found
 
 
-def read_sample_id(inputs: Inputs) -> NDArray[np.str_]:
-    """Return the samples of the genotypes without reading any genotype."""
+@dataclass(frozen=True)
+class Labels:
+    """Who and what the genotypes are, read without reading any genotype.
+
+    Attributes
+    ----------
+    sample_id, variant_id
+        In the order of the store that there is, or that the files will be converted to.
+    n_contigs
+        Number of contigs.
+    """
+
+    sample_id: NDArray[np.str_]
+    variant_id: NDArray[Any]
+    n_contigs: int
+
+
+def read_labels(inputs: Inputs) -> Labels:
+    """Return the samples and variants of the genotypes."""
     beds = bed_files(inputs.genotypes)
     if beds is None:
-        return GenotypeStore.open(inputs.genotypes[0]).sample_id
-    return np.array(read_bed_input(beds).samples.sample_id.tolist(), dtype=np.str_)
+        store = GenotypeStore.open(inputs.genotypes[0])
+        return Labels(store.sample_id, store.variant_id, len(store.contig_id))
+    given = read_bed_input(beds)
+    ids = np.array(given.samples.sample_id.tolist(), dtype=np.str_)
+    return Labels(ids, given.variants.variant_id, len(given.variants.contig_id))
 
 
 def open_genotypes(inputs: Inputs, out: Path, *, overwrite: bool = False) -> tuple[GenotypeStore, bool]:
@@ -125,7 +146,7 @@ def read_cohort(config: AnalysisConfig, sample_id: Sequence[str] | NDArray[np.st
 
 
 def choose_variants(
-    inputs: Inputs, store: GenotypeStore, record: RunRecord
+    inputs: Inputs, variant_id: NDArray[Any], record: RunRecord
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the store indices of the variants to scan and of those of the model.
 
@@ -136,41 +157,41 @@ def choose_variants(
     VariantMismatchError
         When a list matches no variant, or leaves none.
     """
-    keep = np.ones(store.n_variants, dtype=bool)
+    keep = np.ones(len(variant_id), dtype=bool)
     if inputs.exclude:
-        keep &= ~_listed(store, inputs.exclude, record, "exclude")
+        keep &= ~_listed(variant_id, inputs.exclude, record, "exclude")
     scanned, model = keep.copy(), keep
     if inputs.extract:
-        scanned &= _listed(store, inputs.extract, record, "extract")
+        scanned &= _listed(variant_id, inputs.extract, record, "extract")
     if inputs.model_extract:
-        model = model & _listed(store, inputs.model_extract, record, "model_extract")
+        model = model & _listed(variant_id, inputs.model_extract, record, "model_extract")
     for what, chosen in (("scan", scanned), ("model", model)):
         if not chosen.any():
             raise VariantMismatchError(
                 f"No variant is left for the {what}: check --extract, --exclude, --model-extract."
             )
-    dropped = store.variant_id[~scanned]
+    dropped = variant_id[~scanned]
     record.add_dropped("variants", "not scanned: --extract or --exclude", dropped[:10].tolist(), n=len(dropped))
     not_in_model = int(np.count_nonzero(~model))
     record.add_dropped(
         "variants",
         "not in the model: --model-extract or --exclude",
-        store.variant_id[~model][:10].tolist(),
+        variant_id[~model][:10].tolist(),
         n=not_in_model,
     )
     return np.flatnonzero(scanned), np.flatnonzero(model)
 
 
-def _listed(store: GenotypeStore, path: Path, record: RunRecord, option: str) -> NDArray[np.bool_]:
+def _listed(variant_id: NDArray[Any], path: Path, record: RunRecord, option: str) -> NDArray[np.bool_]:
     wanted = read_variant_list(path)
-    ids = np.array(wanted, dtype=store.variant_id.dtype)
-    found = np.isin(store.variant_id, ids)
+    ids = np.array(wanted, dtype=variant_id.dtype)
+    found = np.isin(variant_id, ids)
     if not found.any():
         raise VariantMismatchError(
             f"None of the {len(wanted):,} variants in '{path}' is in the genotypes: it lists {named(wanted, 3)}, "
-            f"the genotypes have {named(store.variant_id[:3].tolist(), 3)}. Check the spelling of the ids."
+            f"the genotypes have {named(variant_id[:3].tolist(), 3)}. Check the spelling of the ids."
         )
-    absent = ids[~np.isin(ids, store.variant_id)]
+    absent = ids[~np.isin(ids, variant_id)]
     record.add_dropped("listed variants", f"--{option.replace('_', '-')}: not in the genotypes", absent.tolist())
     return np.asarray(found)
 

@@ -7,37 +7,36 @@ from pathlib import Path
 from biolmm.chunks import n_threads, threads
 from biolmm.memory import StagePlan
 from biolmm.pipeline.config import AnalysisConfig, Inputs
-from biolmm.pipeline.inputs import bed_files, match_samples, open_fitted, read_cohort
+from biolmm.pipeline.inputs import bed_files, choose_variants, match_samples, open_fitted, read_cohort, read_labels
 from biolmm.pipeline.plan import Shape, plan_analysis
-from biolmm.store.convert import plan_convert, read_bed_input
-from biolmm.store.read import GenotypeStore
+from biolmm.results.record import RunRecord
+from biolmm.store.convert import plan_convert
 
 
 def plan_only(config: AnalysisConfig) -> list[StagePlan]:
     """Return the plan of every stage of `run_gwas`; the inputs are checked as it checks them."""
     with threads(config.resources.threads):
-        ids, n_variants, n_contigs, first = _genotypes(config.inputs)
-        cohort = read_cohort(config, ids)
-        return [*first, *plan_analysis(config, Shape.of(cohort, n_variants, n_variants, n_contigs))]
+        labels = read_labels(config.inputs)
+        cohort = read_cohort(config, labels.sample_id)
+        scanned, model = choose_variants(config.inputs, labels.variant_id, RunRecord.start(config.command))
+        shape = Shape.of(cohort, len(model), len(scanned), labels.n_contigs)
+        return [*_conversion(config.inputs), *plan_analysis(config, shape)]
 
 
 def plan_scan_only(config: AnalysisConfig, model_folder: Path, *, loco: bool | None = None) -> list[StagePlan]:
     """Return the plan of a scan with a fitted model."""
     config, model = open_fitted(config, model_folder, loco)
     with threads(config.resources.threads):
-        ids, n_variants, n_contigs, first = _genotypes(config.inputs)
+        labels = read_labels(config.inputs)
         cohort = model.cohort()
-        match_samples(ids, cohort, config.inputs.genotypes[0])
-        shape = Shape.of(cohort, int(model.dataset.sizes["model_variants"]), n_variants, n_contigs)
-        return [*first, *(plan for plan in plan_analysis(config, shape) if plan.stage in ("gamma", "scan"))]
+        match_samples(labels.sample_id.tolist(), cohort, config.inputs.genotypes[0])
+        scanned, _ = choose_variants(config.inputs, labels.variant_id, RunRecord.start(config.command))
+        shape = Shape.of(cohort, int(model.dataset.sizes["model_variants"]), len(scanned), labels.n_contigs)
+        stages = [plan for plan in plan_analysis(config, shape) if plan.stage in ("gamma", "scan")]
+        return [*_conversion(config.inputs), *stages]
 
 
-def _genotypes(inputs: Inputs) -> tuple[list[str], int, int, list[StagePlan]]:
-    """Return sample ids, numbers of variants and contigs, and the plan of a conversion where one is needed."""
+def _conversion(inputs: Inputs) -> list[StagePlan]:
+    """Return the plan of the conversion where one is needed."""
     beds = bed_files(inputs.genotypes)
-    if beds is None:
-        store = GenotypeStore.open(inputs.genotypes[0])
-        return store.sample_id.tolist(), store.n_variants, len(store.contig_id), []
-    given = read_bed_input(beds)
-    plan = plan_convert(beds, n_workers=n_threads())
-    return given.samples.sample_id.tolist(), given.variants.n, len(given.variants.contig_id), [plan]
+    return [] if beds is None else [plan_convert(beds, n_workers=n_threads())]

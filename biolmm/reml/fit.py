@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 
 Solver = Literal["auto", "exact", "stochastic"]
 
-EXACT_FLOP = 4e12
-"""`auto` takes the exact solver up to about this much work (a minute or so on two cores)."""
+EXACT_FLOP = 2e12
+"""`auto` takes the exact solver up to about this much work (half a minute or so on two cores)."""
 MC_SHARE = 0.1
 """Probes are added until the Monte-Carlo error is below this share of the standard error."""
 

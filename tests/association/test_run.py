@@ -18,6 +18,7 @@ from biolmm.association.leads import find_leads, patch_leads, recompute_leads
 from biolmm.association.setup import ScanSetup
 from biolmm.errors import OutputError
 from biolmm.results.associations import read_associations, read_part
+from biolmm.results.paths import part_path
 from oracles.scan import as_exact, score_everything, score_tests
 
 COLUMNS = {
@@ -213,7 +214,7 @@ def test_batches_of_leads_do_not_matter(
 def test_leads_are_patched_into_the_files(with_leads: tuple[ScanSetup, Path, pd.DataFrame], tmp_path: Path) -> None:
     setup, out, leads = with_leads
     before = {trait: read_associations(out, trait) for trait in setup.panel.traits}
-    patch_leads(leads)
+    patch_leads(leads, out)
     for trait, old in before.items():
         new = read_associations(out, trait)
         mine = leads[leads["trait"] == trait].set_index("rsid")
@@ -223,7 +224,9 @@ def test_leads_are_patched_into_the_files(with_leads: tuple[ScanSetup, Path, pd.
         patched = new[new["exact"]].set_index("rsid").loc[mine.index]
         for column in ("beta", "standard_error", "chisq", "neg_log_10_p_value"):
             np.testing.assert_array_equal(patched[column], mine[column])
-    assert read_part(Path(leads["part"].iloc[0])).num_rows > 1
+    first = leads.iloc[0]
+    part = part_path(out / "associations", first["trait"], first["chromosome"], first["part"])
+    assert read_part(part).num_rows > 1
 
 
 def test_the_exact_solver_has_nothing_to_recompute(small, tmp_path: Path, markers: Path) -> None:

@@ -427,7 +427,7 @@ def test_a_failure_that_is_not_the_users_is_one_line_with_exit_code_1(
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("first line\nsecond line")
 
-    monkeypatch.setattr("biolmm.pipeline.run.fit_null_model", fail)
+    monkeypatch.setattr("biolmm.pipeline.steps.fit_null_model", fail)
     command = [word.format(d=good) for word in GWAS]
     done = run_command("--quiet", *command)
     assert (done.code, done.err.count("\n")) == (1, 1)
