@@ -20,6 +20,8 @@ from dask.callbacks import Callback
 from dask.delayed import Delayed, delayed
 from threadpoolctl import threadpool_limits
 
+from biolmm.errors import ParameterError
+
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
@@ -42,7 +44,15 @@ def n_threads() -> int:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Use `count` threads (None: all available) for tasks and for dense algebra inside the block."""
+    """Use `count` threads (None: all available) for tasks and for dense algebra inside the block.
+
+    Raises
+    ------
+    ParameterError
+        When the count is not positive.
+    """
+    if count is not None and count < 1:
+        raise ParameterError(f"threads is {count} but must be at least 1.")
     token = _threads.set(count)
     try:
         with threadpool_limits(limits=n_threads()):

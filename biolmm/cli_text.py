@@ -44,6 +44,10 @@ def h2_text(out: Path) -> str:
     return table_text(["trait", "n", "h2", "se", "mc_se", "lrt_p"], rows)
 
 
+def _fixed(value: float) -> str:
+    return "–" if value != value else f"{value:.3f}"
+
+
 def summary_text(out: Path, record: RunRecord) -> str:
     """Return the short summary of a finished run."""
     samples, variants = record.counts.get("samples", {}), record.counts.get("variants", {})
@@ -62,7 +66,7 @@ def summary_text(out: Path, record: RunRecord) -> str:
         n_loci = 0 if mine is None else int((mine["n_significant"] > 0).sum())
         estimate = heritability.get(trait)
         share = f"{estimate.h2:.3f} ± {estimate.h2_se:.3f}" if estimate is not None else "–"
-        rows.append([trait, f"{known['n']:,}", share, f"{lambda_gc(chisq):.3f}", n_loci])
+        rows.append([trait, f"{known['n']:,}", share, _fixed(lambda_gc(chisq)), n_loci])
     lines.append(table_text(["trait", "n", "h2", "lambda_gc", "loci"], rows))
     seconds = sum(stage["wall_seconds"] for stage in record.stages)
     peak = max((stage["peak_bytes"] for stage in record.stages), default=0)

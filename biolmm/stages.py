@@ -7,14 +7,13 @@ written after the artefact is in place; whoever finds a marker with the right ke
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from biolmm.atomic import saving, write_json
+from biolmm.atomic import remove, saving, write_json
 
 
 def content_hash(*parts: Any) -> str:
@@ -53,11 +52,11 @@ class Stages:
             return target, True
         marker.unlink(missing_ok=True)
         aside = self.root / f"{name}.partial"
-        _remove(aside)
+        remove(aside)
         with saving(target):
             self.root.mkdir(parents=True, exist_ok=True)
             build(aside)
-            _remove(target)
+            remove(target)
             aside.replace(target)
         write_json(marker, {"key": key})
         return target, False
@@ -71,10 +70,3 @@ class Stages:
             return bool(json.loads(marker.read_text())["key"] == key)
         except (ValueError, KeyError, TypeError):
             return False
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from biolmm.linalg.operators import RestrictedOperator, Restriction
 LOWER_BOUND = -1e-4
 """Below every eigenvalue of K, with room for rounding."""
 MAX_STEPS = 80
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ def quadratic_forms(
             _take(recursion, columns, local, requests[run].h2, values[run], tolerance)
             going += columns[np.isnan(values[run][local]).any(axis=1)].tolist()
         recursion.retain(np.array(going, dtype=np.intp))
+    if recursion.n_steps >= MAX_STEPS:
+        log.warning("some exact quadratic forms had not settled after %d steps: they are close, not exact.", MAX_STEPS)
     return values
 
 

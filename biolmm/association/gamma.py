@@ -8,6 +8,7 @@ Svishcheva et al. 2012, doi 10.1038/ng.2410, with the leading eigenvectors taken
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from biolmm.association.forms import FormRequest, quadratic_forms
-from biolmm.association.panel import MAF_CLASSES, maf_class_of
+from biolmm.association.panel import COLLINEAR, MAF_CLASSES, maf_class_of
 from biolmm.genotypes.kernels import unpack_into
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.standardised import StandardisedGenotypes
@@ -28,7 +29,13 @@ N_SAMPLED = 36
 """Variants sampled in each class of allele frequency."""
 N_PAIRED = 6
 """Of these, variants on which a mask class is compared with the whole cohort."""
+PAIRED_SHARE = 0.8
+"""A mask class with fewer of the cohort's samples is measured on every sampled variant."""
 TOLERANCE = 5e-3
+SHARE_WARNED = 0.1
+"""A larger relative error of γ is worth a warning."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,38 +88,53 @@ def estimate_gamma(
     Notes
     -----
     Cost: 6 to 12 passes. The whole cohort is measured on every sampled variant; a trait that lacks some samples adds
-    the mean difference to the whole cohort on 3 × 6 of them, which varies little.
+    the mean difference to the whole cohort on 3 × 6 of them, which varies little; one that lacks more than a fifth of
+    them is measured on every sampled variant itself. Variants that do not vary among a trait's samples do not count.
     """
     sample = sample_variants(operator, model, genotypes, seed)
     paired = np.concatenate([np.flatnonzero(sample.maf_class == c)[:N_PAIRED] for c in range(len(MAF_CLASSES))])
     h2 = np.array([model.components(t).h2 for t in range(len(model.trait_names))])
     system_of_trait = model.system_of_trait
     everyone = np.arange(sample.Z.shape[1])
-    requests = [_request(model.spectrum(0), sample, everyone, h2)]
-    others = sorted({int(s) for s in system_of_trait} - {0})
-    requests += [_request(model.spectrum(s), sample, paired, h2[system_of_trait == s]) for s in others]
+    spectra = {system: model.spectrum(system) for system in sorted({0, *(int(s) for s in system_of_trait)})}
+    chosen = {
+        system: paired if system and _nearly_whole(spectrum) else everyone for system, spectrum in spectra.items()
+    }
+    asked = {system: h2[system_of_trait == system] if system else h2 for system in spectra}
+    requests = [_request(spectra[system], sample, chosen[system], asked[system]) for system in spectra]
     forms = quadratic_forms(operator, requests, TOLERANCE)
-    whole = _ratios(model.spectrum(0), requests[0], forms[0], left_values[0])
+    ratios = {
+        system: _ratios(spectra[system], request, found, left_values[system])
+        for system, request, found in zip(spectra, requests, forms, strict=True)
+    }
     rows = []
     gamma = np.empty((len(h2), len(MAF_CLASSES)))
     for t, name in enumerate(model.trait_names):
         system = int(system_of_trait[t])
-        shift = np.zeros(0)
-        if system:
-            i = others.index(system) + 1
-            column = int(np.sum(system_of_trait[:t] == system))
-            mine = _ratios(model.spectrum(system), requests[i], forms[i], left_values[system])[:, column]
-            shift = mine - whole[paired, t]
-        overall, error = _mean(whole[:, t], shift)
+        column = int(np.sum(system_of_trait[:t] == system)) if system else t
+        values, shift = ratios[system][:, column], np.zeros(0)
+        if chosen[system] is paired:
+            values, shift = ratios[0][:, t], values - ratios[0][paired, t]
+        overall, error = _mean(values, shift)
+        if not np.isfinite(overall):
+            overall = 1 / (h2[t] * spectra[system].tail_mean + 1 - h2[t])
+            log.warning("no sampled variant varies among the samples of %r: its statistics may be mis-scaled.", name)
+        elif error > SHARE_WARNED * overall:
+            log.warning("γ of %r is %.2f ± %.2f: its statistics may be mis-scaled.", name, overall, error)
         gamma[t] = overall
         for c, label in enumerate(MAF_CLASSES):
-            inside = sample.maf_class == c
-            if np.isfinite(whole[inside, t]).any():
-                gamma[t, c], class_error = _mean(whole[inside, t], shift)
-                rows.append((name, label, int(inside.sum()), gamma[t, c], class_error))
-        rows.append((name, "all", len(everyone), overall, error))
+            inside = values[sample.maf_class == c]
+            if np.isfinite(inside).any():
+                gamma[t, c], class_error = _mean(inside, shift)
+                rows.append((name, label, int(np.isfinite(inside).sum()), gamma[t, c], class_error))
+        rows.append((name, "all", int(np.isfinite(values).sum()), overall, error))
     table = pd.DataFrame(rows, columns=["trait", "maf_class", "n_variants", "gamma", "gamma_se"])
     return GammaEstimate(gamma, table)
+
+
+def _nearly_whole(spectrum: Spectrum) -> bool:
+    """Whether a set of samples is so large that differences to the whole cohort are small and need few variants."""
+    return bool(spectrum.restriction.observed.mean() >= PAIRED_SHARE)
 
 
 def sample_variants(
@@ -160,8 +182,13 @@ def read_columns(genotypes: StandardisedGenotypes, rows: NDArray[np.int64]) -> N
 
 
 def _request(spectrum: Spectrum, sample: _Sample, which: NDArray[np.intp], h2: NDArray[np.float64]) -> FormRequest:
-    start = spectrum.restriction.project(sample.Z[:, which]).astype(np.float32)
-    return FormRequest(spectrum.restriction, start, sample.left_out[which], h2)
+    """Ask for the forms of some sampled variants; columns that do not vary among the samples are set to zero."""
+    restriction = spectrum.restriction
+    Z = sample.Z[:, which]
+    start = restriction.project(Z)
+    observed = (np.where(restriction.observed[:, None], Z, 0.0) ** 2).sum(axis=0)
+    start[:, (start**2).sum(axis=0) <= COLLINEAR * observed] = 0.0
+    return FormRequest(restriction, start.astype(np.float32), sample.left_out[which], h2)
 
 
 def _ratios(
@@ -176,15 +203,18 @@ def _ratios(
     remainder = norm2 - along.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = (forms - known.T) / remainder[:, None]
-    return np.where((remainder > 1e-3 * norm2)[:, None], ratio, np.nan)
+    usable = (norm2 > 0) & (remainder > 1e-3 * norm2)
+    return np.where(usable[:, None], ratio, np.nan)
 
 
 def _mean(values: NDArray[np.float64], shift: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the mean of `values` plus the mean of a paired `shift`, and its standard error."""
+    """Return the mean of `values` plus the mean of a paired `shift`, and its standard error; NaN where unknown."""
     total, variance = 0.0, 0.0
     for part in (values, shift):
-        part = part[np.isfinite(part)]
-        if part.size:
-            total += float(part.mean())
-            variance += float(part.var(ddof=1) / part.size) if part.size > 1 else 0.0
+        known = part[np.isfinite(part)]
+        if part.size and not known.size:
+            return float("nan"), float("nan")
+        if known.size:
+            total += float(known.mean())
+            variance += float(known.var(ddof=1) / known.size) if known.size > 1 else float("nan")
     return total, variance**0.5

@@ -83,7 +83,7 @@ def recompute_leads(setup: ScanSetup, leads: pd.DataFrame) -> pd.DataFrame:
 
     Notes
     -----
-    Cost: 7 to 12 passes with a column a lead (128 at a time), 3 to 6 with a column for each (trait, contig).
+    Cost, for each 128 leads: 7 to 12 passes with a column a lead, 3 to 6 with a column for each (trait, contig).
     """
     if leads.empty or setup.exact or setup.operator is None:
         return leads
@@ -171,14 +171,18 @@ def _numerators(setup: ScanSetup, operator: GenotypeOperator, batch: _Batch) -> 
         trait=np.array([place[t] for t, _ in pairs], dtype=np.int64),
     )
     start = [setup.panel.predictors[group[t, c], t] * setup.panel.total_variance[group[t, c], t] for t, c in pairs]
-    y = np.nan_to_num(setup.model.dataset["y"].values)
-    right = [systems.spectra[place[t]].restriction.project(y[t][:, None])[:, 0] for t, _ in pairs]
+    right = [setup.model.projected_trait(t) for t, _ in pairs]
     solution = refine(
         systems,
         np.stack(start, axis=1).astype(np.float32),
         np.stack(right, axis=1).astype(np.float32),
         PREDICTOR_TOLERANCE,
     )
+    if not solution.converged.all():
+        log.warning(
+            "%d of %d predictors of leads were not refined to %.0e: their leads are close, not exact.",
+            int((~solution.converged).sum()), len(pairs), PREDICTOR_TOLERANCE,
+        )  # fmt: skip
     column = {pair: i for i, pair in enumerate(pairs)}
     chosen = [column[pair] for pair in batch.systems]
     return column_dots(solution.x[:, chosen].astype(np.float64), batch.Z)

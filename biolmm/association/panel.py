@@ -21,8 +21,9 @@ from biolmm.genotypes.source import RowReader
 from biolmm.linalg.dense import DenseProjection
 from biolmm.loco import ALL_CONTIGS
 from biolmm.reml.model import NullModel
-from biolmm.reml.spectrum import Spectrum
 
+COLLINEAR = 1e-5
+"""A variant whose variance falls below this share once covariates are taken out has no statistics."""
 MAF_EDGES = (0.01, 0.05)
 """Minor allele frequencies that separate the classes for which γ is reported."""
 MAF_CLASSES = ("<1%", "1-5%", ">=5%")
@@ -139,7 +140,7 @@ def build_panel(
     system_of_trait = np.array([position[int(s)] for s in model.system_of_trait], dtype=np.int64)
     blocks: list[NDArray[np.float32]] = []
     if linear:
-        residuals = [_residual(model, spectra[s], t) for t, s in enumerate(system_of_trait)]
+        residuals = [model.projected_trait(t) for t in range(len(system_of_trait))]
         blocks.append(np.stack(residuals, axis=1))
     start = sum(block.shape[1] for block in blocks)
     systems = []
@@ -187,11 +188,6 @@ def maf_class_of(frequency: NDArray[np.float64]) -> NDArray[np.int64]:
 def group_of(panel: ScanPanel, contig: str) -> int:
     """Return which predictor a contig uses: its own, or the one that leaves nothing out."""
     return panel.group_of_contig.get(contig, panel.group_of_contig.get(ALL_CONTIGS, 0))
-
-
-def _residual(model: NullModel, spectrum: Spectrum, trait: int) -> NDArray[np.float32]:
-    y = np.nan_to_num(model.dataset["y"].values[trait])[:, None]
-    return np.asarray(spectrum.restriction.project(y)[:, 0], dtype=np.float32)
 
 
 def _padded(values: NDArray[np.float64], like: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

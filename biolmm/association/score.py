@@ -7,14 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from biolmm.association.panel import ScanPanel, group_of, maf_class_of
+from biolmm.association.panel import COLLINEAR, ScanPanel, group_of, maf_class_of
 from biolmm.genotypes.kernels import count_masked
 from biolmm.genotypes.standardised import PartitionTask, new_tile, product, row_blocks, sums_of_squares, unpacked
 from biolmm.linalg.operators import column_dots
 from biolmm.results.diagnostics import neg_log10_p_chisq, neg_log10_p_t
-
-COLLINEAR = 1e-5
-"""A variant whose variance falls below this share once covariates are taken out has no statistics."""
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,6 @@ class Scaling:
         tables[:, 3] = 0.0
         return tables
 
-    def select(self, variants: slice) -> Scaling:
-        """Return the scaling of a run of variants."""
-        return Scaling(self.frequency[variants], self.scale[variants], self.weight[variants])
-
 
 def scaling_from_counts(counts: NDArray[np.int32], n_samples: int, alpha: float = -1.0, by: Scale = "hwe") -> Scaling:
     """Standardise from counts: `scale = [2p(1−p)]^{α/2}` (Speed et al. 2012), or one over the sample's s.d.

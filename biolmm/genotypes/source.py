@@ -184,9 +184,16 @@ class _Cache:
 
     def put(self, key: tuple[str, int], rows: NDArray[np.uint8], budget_bytes: int) -> None:
         with self._lock:
+            if self._n_bytes + rows.nbytes > budget_bytes:
+                self._forget_others(key[0])
             if key not in self._rows and self._n_bytes + rows.nbytes <= budget_bytes:
                 self._rows[key] = rows
                 self._n_bytes += rows.nbytes
+
+    def _forget_others(self, reader: str) -> None:
+        """Drop the rows of other choices of samples and variants: they are not in use any more."""
+        for other in [key for key in self._rows if key[0] != reader]:
+            self._n_bytes -= self._rows.pop(other).nbytes
 
     def clear(self) -> None:
         with self._lock:

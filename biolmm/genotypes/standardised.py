@@ -37,11 +37,6 @@ class StandardisedGenotypes:
     scaling: Scaling
     tasks: tuple[PartitionTask, ...]
 
-    def scaling_of(self, partition: Partition) -> Scaling:
-        """Return the standardisation of one partition's variants."""
-        start = sum(len(p.variants) for p in self.source.partitions[: partition.index])
-        return self.scaling.select(slice(start, start + len(partition.variants)))
-
 
 def standardise(source: PackedGenotypes, alpha: float = -1.0, scale: Scale = "hwe") -> StandardisedGenotypes:
     """Estimate frequencies on the cohort and set up the tasks of a pass.

@@ -30,10 +30,6 @@ class Quadrature:
     nodes: NDArray[np.float64]
     weights: NDArray[np.float64]
 
-    def select(self, rows: NDArray[np.intp] | slice) -> Quadrature:
-        """Return some of the rows."""
-        return Quadrature(self.nodes[rows], self.weights[rows])
-
 
 class Lanczos:
     """Lanczos recursions of several columns, advanced together one product at a time.

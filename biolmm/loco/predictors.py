@@ -113,7 +113,7 @@ def _solve_exactly(K: NDArray[np.float64], model: NullModel) -> _Solved:
     """Solve every trait of one left-out contig by a Cholesky factor; one group."""
     solutions, totals = [], []
     for trait in range(len(model.trait_names)):
-        y = _observed(model, trait)
+        y = model.projected_trait(trait)[:, None]
         x = trait_projection(K, model, trait).solve(y)
         totals.append(float((y * x).sum()) / model.restriction(int(model.system_of_trait[trait])).rank)
         solutions.append((x[:, 0] / totals[-1]).astype(np.float32))
@@ -143,8 +143,7 @@ def _solve_batch(
     systems = left_out_systems(operator, model, groups, traits)
     start = np.stack([model.dataset["solution"].values[t] for t in traits], axis=1)
     restrictions = [spectrum.restriction for spectrum in systems.spectra]
-    right = np.concatenate([r.project(_observed(model, t)) for r, t in zip(restrictions, traits, strict=True)], axis=1)
-    right = right.astype(np.float32)
+    right = np.stack([model.projected_trait(t) for t in traits], axis=1).astype(np.float32)
     residual = _first_residuals(systems, start, right, groups)
     norms = np.repeat(np.sqrt(column_dots(right, right)), n_groups)
     x = np.repeat(start, n_groups, axis=1)
@@ -211,10 +210,6 @@ def _first_residuals(
             h2 = systems.h2[t]
             residual[:, t * n_groups + position] = right[:, t] - h2 * product - (1 - h2) * x[:, t]
     return residual
-
-
-def _observed(model: NullModel, trait: int) -> NDArray[np.float64]:
-    return np.asarray(np.nan_to_num(model.dataset["y"].values[trait])[:, None], dtype=np.float64)
 
 
 def _report(solved: _Solved) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,24 +14,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biolmm.atomic import saving, write_json
+from biolmm.atomic import remove, saving, write_json
 from biolmm.cohort import Cohort
-from biolmm.errors import OutputError, SampleMismatchError
+from biolmm.errors import OutputError
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.source import PackedGenotypes
 from biolmm.genotypes.standardised import StandardisedGenotypes, standardise
 from biolmm.memory import peak_bytes
 from biolmm.pipeline.config import AnalysisConfig
-from biolmm.pipeline.inputs import choose_variants, match_samples, open_genotypes, read_cohort, read_labels
+from biolmm.pipeline.inputs import (
+    choose_variants,
+    match_samples,
+    open_genotypes,
+    read_cohort,
+    read_labels,
+    refuse_inside,
+)
 from biolmm.pipeline.plan import Shape, plan_analysis, share_memory
-from biolmm.reml.model import NullModel, open_model
-from biolmm.results.record import RUN_JSON, RunRecord
+from biolmm.reml.model import MODEL_FOLDER, NullModel, open_model, open_model_store
+from biolmm.results.record import RUN_JSON, RunRecord, package_version
 from biolmm.stages import Stages, content_hash
 from biolmm.store.read import GenotypeStore
 
 log = logging.getLogger(__name__)
 
-MODEL_FOLDER = "model"
 _OURS = ("associations", "linear", "ssf", MODEL_FOLDER, "h2.tsv", "leads.tsv", "gamma.tsv", "loco.tsv", "eigen.tsv",
          "pcs.tsv", "run.json", "report.html", "analysis.json")  # fmt: skip
 
@@ -61,7 +66,8 @@ class Analysis:
     def key(self) -> str:
         """Name of everything that the null model depends on."""
         fit = asdict(replace(self.config.fit, loco=True, loco_tolerance=5e-3))
-        return content_hash(self.cohort.fingerprint(), self.operator.source.reader.key, fit, self.config.n_pcs)
+        version = package_version("biolmm")
+        return content_hash(version, self.cohort.fingerprint(), self.operator.source.reader.key, fit, self.config.n_pcs)
 
     @property
     def loco_key(self) -> str:
@@ -103,11 +109,13 @@ def prepare(config: AnalysisConfig, record: RunRecord, *, overwrite: bool = Fals
     UserError
         For every mistake in the inputs, before genotypes are converted.
     """
-    wall, cpu = time.perf_counter(), time.process_time()
+    if config.known_model:
+        refuse_inside(config.out, config.known_model)
     known = open_model(config.known_model) if config.known_model else None
     labels = read_labels(config.inputs)
     cohort = read_cohort(config, labels.sample_id)
     scanned, model = choose_variants(config.inputs, labels.variant_id, record)
+    wall, cpu = time.perf_counter(), time.process_time()
     store, converted = open_genotypes(config.inputs, config.out, overwrite=overwrite)
     if converted:
         record.add_stage("convert", time.perf_counter() - wall, time.process_time() - cpu, peak_bytes=peak_bytes())
@@ -120,11 +128,7 @@ def prepare_from_model(
 ) -> Analysis:
     """Set up a scan of `config.inputs.genotypes` for the samples of a fitted model."""
     store, _ = open_genotypes(config.inputs, config.out, overwrite=overwrite)
-    own = GenotypeStore.open(model.dataset.attrs["store"])
-    if own.fingerprint != model.dataset.attrs["store_fingerprint"]:
-        raise SampleMismatchError(
-            f"'{own.path}' is not the store that the model was fitted on: it has changed since. Fit the model again."
-        )
+    own = open_model_store(model, store)
     cohort = model.cohort()
     scanned, _ = choose_variants(config.inputs, store.variant_id, record)
     index = match_samples(store.sample_id.tolist(), cohort, store.path)
@@ -240,7 +244,7 @@ def _claim(analysis: Analysis, *, overwrite: bool) -> None:
             known = json.loads(path.read_text())["identity"]
         except (ValueError, KeyError):
             known = None
-        if known == identity:
+        if known == identity and not overwrite:
             analysis.earlier = _earlier_stages(out)
             return
         if not overwrite:
@@ -249,7 +253,7 @@ def _claim(analysis: Analysis, *, overwrite: bool) -> None:
                 "--overwrite to replace them."
             )
         for name in _OURS:
-            _remove(out / name)
+            remove(out / name)
     write_json(path, {"identity": identity, "command": analysis.config.command})
 
 
@@ -259,10 +263,3 @@ def _earlier_stages(out: Path) -> dict[str, dict[str, Any]]:
     except (OSError, ValueError, KeyError):
         return {}
     return {stage["name"]: stage for stage in stages}
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

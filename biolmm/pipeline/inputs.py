@@ -25,7 +25,7 @@ from biolmm.files.lists import read_id_list, read_variant_list
 from biolmm.files.tables import read_table
 from biolmm.pipeline.config import AnalysisConfig, Inputs
 from biolmm.reml.fit import FitConfig
-from biolmm.reml.model import NullModel, open_model
+from biolmm.reml.model import MODEL_FOLDER, NullModel, open_model
 from biolmm.reml.spectrum import SpectrumConfig
 from biolmm.results.record import RunRecord
 from biolmm.store.convert import convert, read_bed_input
@@ -226,6 +226,19 @@ def open_fitted(config: AnalysisConfig, folder: Path, loco: bool | None = None) 
     settings = {**model.settings, "loco": model.leaves_out}
     fit = FitConfig(**{**settings, "spectrum": SpectrumConfig(**settings["spectrum"])})
     return replace(config, fit=fit), model
+
+
+def refuse_inside(out: Path, model_folder: Path) -> None:
+    """Refuse results in the folder of the model that they need.
+
+    Raises
+    ------
+    OutputError
+        When the folders are the same.
+    """
+    used = model_folder.resolve()
+    if out.resolve() == (used.parent if used.name == MODEL_FOLDER else used):
+        raise OutputError(f"'{out}' holds the model that is used: choose another --out.")
 
 
 def match_samples(sample_id: Sequence[str], cohort: Cohort, source: Path) -> NDArray[np.int64]:

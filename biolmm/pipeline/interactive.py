@@ -22,7 +22,7 @@ from biolmm.loco import solve_predictors
 from biolmm.memory import default_budget_bytes
 from biolmm.pipeline.inputs import match_samples
 from biolmm.reml.fit import FitConfig, fit_null_model
-from biolmm.reml.model import NullModel
+from biolmm.reml.model import NullModel, open_model_store
 from biolmm.reml.spectrum import SpectrumConfig
 from biolmm.store.open import genotype_store
 from biolmm.store.read import GenotypeStore
@@ -113,7 +113,7 @@ def scan(store: Genotypes, model: NullModel, *, linear: bool = False, n_threads:
     if model.loco is None:
         raise ParameterError("the model has no predictors: fit it with biolmm.fit.")
     opened = genotype_store(store)
-    own = GenotypeStore.open(model.dataset.attrs["store"])
+    own = open_model_store(model, opened)
     cohort = model.cohort()
     settings = model.settings
     with threads(n_threads):

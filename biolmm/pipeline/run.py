@@ -8,9 +8,10 @@ from biolmm.chunks import threads
 from biolmm.errors import ParameterError
 from biolmm.pipeline.analysis import prepare, prepare_from_model, start_record, warnings_in
 from biolmm.pipeline.config import AnalysisConfig
-from biolmm.pipeline.inputs import open_fitted
+from biolmm.pipeline.inputs import open_fitted, refuse_inside
 from biolmm.pipeline.steps import (
     add_components,
+    copy_components,
     finish,
     fit_model,
     prepare_scan_stage,
@@ -59,10 +60,12 @@ def run_scan_only(
     config: AnalysisConfig, model_folder: Path, *, loco: bool | None = None, overwrite: bool = False
 ) -> RunRecord:
     """Scan genotypes with a model that was fitted before, with its left-out predictors or, on request, without."""
+    refuse_inside(config.out, model_folder)
     config, model = open_fitted(config, model_folder, loco)
     record = start_record(config)
     with threads(config.resources.threads), warnings_in(record):
         analysis = prepare_from_model(config, record, model, overwrite=overwrite)
+        copy_components(model, config.out)
         write_model_tables(config.out, model)
         setup = prepare_scan_stage(analysis, model)
         scan_stage(analysis, setup)

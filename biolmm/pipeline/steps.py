@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,10 @@ from biolmm.association.gamma import GammaEstimate
 from biolmm.association.leads import find_leads, patch_leads, recompute_leads
 from biolmm.association.run import ScanSummary, run_scan
 from biolmm.association.setup import ScanSetup, prepare_scan
-from biolmm.linalg.operators import Restriction
 from biolmm.linalg.probes import row_keys
 from biolmm.loco import solve_predictors
 from biolmm.pipeline.analysis import Analysis
-from biolmm.reml.fit import fit_null_model
+from biolmm.reml.fit import fit_null_model, whole_restriction
 from biolmm.reml.model import LOCO_NAME, NULL_NAME, NullModel
 from biolmm.reml.spectrum import principal_components
 from biolmm.results.paths import quote_name
@@ -37,8 +37,7 @@ def add_components(analysis: Analysis) -> None:
     config, cohort = analysis.config, analysis.cohort
     if config.n_pcs == 0:
         return
-    design = np.column_stack([np.ones(cohort.n_samples), cohort.covariates])
-    whole = Restriction(np.ones(cohort.n_samples, dtype=bool), np.linalg.qr(design)[0])
+    whole = whole_restriction(cohort)
     names = [f"PC{i + 1}" for i in range(config.n_pcs)]
     key = content_hash(analysis.operator.source.reader.key, cohort.covariates.tobytes(), config.n_pcs)
     with analysis.stage("principal components") as cost:
@@ -104,6 +103,13 @@ def fit_model(analysis: Analysis) -> NullModel:
         for t, name in enumerate(model.trait_names)
     }
     return model
+
+
+def copy_components(model: NullModel, out: Path) -> None:
+    """Take over the `pcs.tsv` that was written with the model, which holds the components that it was fitted with."""
+    source = None if model.folder is None else model.folder.parent / "pcs.tsv"
+    if source is not None and source.exists() and not (out / "pcs.tsv").exists():
+        shutil.copyfile(source, out / "pcs.tsv")
 
 
 def write_model_tables(out: Path, model: NullModel) -> None:

@@ -134,11 +134,13 @@ def fit_null_model(
     solver = choose_solver(config, cohort.n_samples, operator.n_variants, len(cohort.classes), cohort.n_traits)
     if operator.n_variants == 0:
         raise UserError("no variant of the model varies among the cohort's samples: check --model-extract and --keep.")
-    whole = Restriction(np.ones(cohort.n_samples, dtype=bool), _whole_basis(cohort))
+    whole = whole_restriction(cohort)
     restrictions, system_of_class = _systems(whole, cohort)
     system_of_trait = system_of_class[cohort.class_of_trait]
     log.info("fit: %s solver, %d sets of observed samples", solver, len(restrictions))
     if solver == "exact":
+        if known is not None:
+            log.warning("the known model's spectra are not reused: the exact solver makes its own.")
         K = DenseRelatedness(operator).left_out()
         spectra, fits = fit_exactly(
             K, cohort.y, restrictions, system_of_trait, config.spectrum.n_pairs, config.fixed_h2
@@ -155,7 +157,7 @@ def fit_null_model(
 
 def plain_model(operator: GenotypeOperator, cohort: Cohort) -> NullModel:
     """Return a model without random effect (h² = 0) for the plain regression: samples, traits and covariates only."""
-    whole = Restriction(np.ones(cohort.n_samples, dtype=bool), _whole_basis(cohort))
+    whole = whole_restriction(cohort)
     restrictions, system_of_class = _systems(whole, cohort)
     system_of_trait = system_of_class[cohort.class_of_trait]
     nothing = np.zeros((0, 0))
@@ -297,10 +299,10 @@ def same_restriction(one: Restriction, other: Restriction) -> bool:
     return bool(np.linalg.norm(outside) < 1e-6)
 
 
-def _whole_basis(cohort: Cohort) -> NDArray[np.float64]:
-    """Orthonormal basis of intercept and covariates over the whole cohort."""
+def whole_restriction(cohort: Cohort) -> Restriction:
+    """Return the restriction to everyone, with an orthonormal basis of intercept and covariates."""
     design = np.column_stack([np.ones(cohort.n_samples), cohort.covariates])
-    return np.asarray(np.linalg.qr(design)[0])
+    return Restriction(np.ones(cohort.n_samples, dtype=bool), np.asarray(np.linalg.qr(design)[0]))
 
 
 def _systems(whole: Restriction, cohort: Cohort) -> tuple[list[Restriction], NDArray[np.int64]]:
@@ -320,7 +322,12 @@ def _identity(config: FitConfig, operator: GenotypeOperator) -> str:
 
 
 def _reusable(known: NullModel | None, config: FitConfig, operator: GenotypeOperator) -> list[Spectrum]:
-    if known is None or known.dataset.attrs.get("spectrum_identity") != _identity(config, operator):
+    if known is None:
+        return []
+    if known.dataset.attrs.get("spectrum_identity") != _identity(config, operator):
+        log.warning(
+            "the known model's spectra are not reused: it has other genotypes, samples, variants, settings or seed."
+        )
         return []
     spectra = [known.spectrum(system) for system in range(known.n_systems)]
     return spectra if known.settings["solver"] == "stochastic" else []
@@ -373,8 +380,6 @@ def _dataset(
             "covariates": json.dumps(list(cohort.covariate_names)),
             "store": str(store.path),
             "store_fingerprint": store.fingerprint,
-            "model_variants_key": operator.source.reader.key,
-            "n_model_variants": operator.n_variants,
             "spectrum_identity": _identity(config, operator),
         },
     )

@@ -13,15 +13,18 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from biolmm.cohort import Cohort, MaskClass
-from biolmm.errors import DamagedStoreError
+from biolmm.errors import DamagedStoreError, SampleMismatchError
 from biolmm.linalg.krylov import Eigenpairs
 from biolmm.linalg.operators import Restriction
 from biolmm.reml.likelihood import TraceMeasure, VarianceComponents
 from biolmm.reml.spectrum import Spectrum
 from biolmm.schema import H2_COLUMNS
 from biolmm.store.arrays import open_dataset, save_dataset
+from biolmm.store.read import GenotypeStore
 
 NULL_NAME, LOCO_NAME = "null.zarr", "loco.zarr"
+MODEL_FOLDER = "model"
+"""Where a results folder keeps its model."""
 MODEL_FORMAT = 1
 
 
@@ -44,6 +47,7 @@ class NullModel:
 
     dataset: xr.Dataset
     loco: xr.Dataset | None = None
+    folder: Path | None = None
 
     @property
     def h2(self) -> pd.DataFrame:
@@ -84,6 +88,11 @@ class NullModel:
     def system_of_trait(self) -> NDArray[np.int64]:
         """(T,) which set of observed samples each trait belongs to; system 0 is the whole cohort."""
         return np.asarray(self.dataset["system_of_trait"].values, dtype=np.int64)
+
+    def projected_trait(self, trait: int) -> NDArray[np.float64]:
+        """Return `P y` of one trait, (N,), zero where it is not observed."""
+        y = np.nan_to_num(self.dataset["y"].values[trait])[:, None]
+        return self.restriction(int(self.system_of_trait[trait])).project(y)[:, 0]
 
     @property
     def n_systems(self) -> int:
@@ -165,17 +174,40 @@ def open_model(folder: Path | str) -> NullModel:
         When there is no model, or it is incomplete, damaged, or of another version.
     """
     root = Path(folder)
-    for candidate in (root, root / "model"):
+    for candidate in (root, root / MODEL_FOLDER):
         if (candidate / NULL_NAME).is_dir():
-            null = open_dataset(candidate / NULL_NAME)
+            null = open_dataset(candidate / NULL_NAME).load()
             if null.attrs.get("biolmm_model_format") != MODEL_FORMAT:
                 raise DamagedStoreError(
                     f"'{candidate}' holds a model of format {null.attrs.get('biolmm_model_format')!r} but this version "
                     f"reads {MODEL_FORMAT}: fit it again with `biolmm fit`."
                 )
             loco = open_dataset(candidate / LOCO_NAME) if (candidate / LOCO_NAME).is_dir() else None
-            return NullModel(null, loco)
+            return NullModel(null, loco, candidate)
     raise DamagedStoreError(f"'{folder}' holds no fitted model ({NULL_NAME} is not there): run `biolmm fit` first.")
+
+
+def open_model_store(model: NullModel, *candidates: GenotypeStore) -> GenotypeStore:
+    """Open the store that a model was fitted on, where it was, beside the model, or among other open stores.
+
+    Raises
+    ------
+    SampleMismatchError
+        When none of these is that store any more.
+    """
+    wanted = model.dataset.attrs["store_fingerprint"]
+    recorded = Path(model.dataset.attrs["store"])
+    for store in candidates:
+        if store.fingerprint == wanted:
+            return store
+    beside = [] if model.folder is None else [model.folder.parent / recorded.name]
+    for path in (recorded, *beside):
+        if path.is_dir() and (store := GenotypeStore.open(path)).fingerprint == wanted:
+            return store
+    what = "it has changed since" if recorded.is_dir() else "it is not there any more"
+    raise SampleMismatchError(
+        f"'{recorded}' is not the store that the model was fitted on: {what}. Put it back, or fit the model again."
+    )
 
 
 def stacked(arrays: list[NDArray[Any]], fill: float = 0.0) -> NDArray[Any]:

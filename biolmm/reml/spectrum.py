@@ -162,10 +162,10 @@ def principal_components(
 
 
 class DensityRecursion:
-    """Lanczos recursions of probes and traits under several restrictions, advanced in shared products.
+    """Lanczos recursions of probes under several restrictions, advanced in shared products.
 
-    Columns are in runs, one run a restriction: first its traits, then its probes. Every run stops by its own
-    criterion and each trait by its own, so what one trait gets never depends on the others.
+    Columns are in runs, one run a restriction. Every run stops by its own criterion, so what one restriction gets
+    never depends on the others.
     """
 
     def __init__(

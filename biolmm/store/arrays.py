@@ -45,7 +45,7 @@ def open_dataset(path: Path) -> xr.Dataset:
         sums = json.loads(json.loads((path / "zarr.json").read_text())["attributes"][CHECKSUMS])
     except (OSError, ValueError, KeyError) as error:
         raise DamagedStoreError(
-            f"'{path}' has no readable list of checksums: it is incomplete. Fit it again."
+            f"'{path}' has no readable list of checksums: it is incomplete. Fit it again (with --overwrite)."
         ) from error
     for name, expected in sums.items():
         try:
@@ -53,7 +53,9 @@ def open_dataset(path: Path) -> xr.Dataset:
         except OSError:
             intact = False
         if not intact:
-            raise DamagedStoreError(f"'{path / name}' is missing or has changed since it was written: fit it again.")
+            raise DamagedStoreError(
+                f"'{path / name}' is missing or has changed since it was written: fit it again (with --overwrite)."
+            )
     dataset = xr.open_zarr(path, consolidated=False, chunks=None)
     coordinates = dataset.attrs.pop("coordinates", [])
     dataset.attrs.pop(CHECKSUMS)

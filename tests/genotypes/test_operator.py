@@ -197,9 +197,3 @@ def test_damage_stops_a_pass(tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(DamagedStoreError, match="chunk 2"):
         operator_of(store).matmat(draw((40, 2)))
-
-
-def test_the_standardisation_of_a_partition(small_toy: Toy) -> None:
-    genotypes = operator_of(small_toy.store, variants=np.arange(0, 300, 2)).genotypes
-    for task in genotypes.tasks:
-        np.testing.assert_array_equal(genotypes.scaling_of(task.partition).tables.astype(np.float32), task.tables)

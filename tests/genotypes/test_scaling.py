@@ -52,12 +52,6 @@ def test_swapping_alleles_turns_the_sign(by: str) -> None:
     np.testing.assert_allclose(mirrored[:, [2, 1, 0, 3]], -tables, atol=1e-12)
 
 
-def test_select_takes_a_run() -> None:
-    calls = np.random.default_rng(0).integers(0, 4, (6, 50)).astype(np.uint8)
-    scaling = scaling_from_counts(counts_of(calls), 50)
-    np.testing.assert_array_equal(scaling.select(slice(2, 5)).tables, scaling.tables[2:5])
-
-
 @settings(deadline=None, max_examples=50)
 @given(calls=CALLS, data=st.data())
 def test_sums_of_squares_from_counts(calls: NDArray[np.uint8], data: st.DataObject) -> None:

@@ -134,8 +134,3 @@ def test_columns_retained_go_on_as_if_alone_and_the_others_keep_what_they_have()
     now = lanczos.quadrature(columns(0, 2))
     for f in (np.log1p, np.square):
         np.testing.assert_allclose((now.weights * f(now.nodes)).sum(axis=1), (then.weights * f(then.nodes)).sum(axis=1))
-
-
-def test_select_takes_rows() -> None:
-    quadrature = recursion(draw((N, 4)), 3).quadrature(np.arange(4))
-    np.testing.assert_array_equal(quadrature.select(slice(1, 3)).nodes, quadrature.nodes[1:3])
