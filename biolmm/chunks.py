@@ -1,12 +1,13 @@
 """The only module that talks to Dask: run a function over parts of the data and add up what it returns.
 
 The scheduler is whatever is active: a `distributed` client when there is one in this process, otherwise threads.
-What is computed never depends on it: parts and the shape of the reduction tree come from the data alone, so the
-result is the same for any number of workers.
+Parts and the shape of the reduction tree come from the data alone, so sums have the same order for any number of
+workers.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import uuid
@@ -83,7 +84,7 @@ def sum_tasks(function: Callable[..., Value], items: Sequence[Item], shared: Any
     """Return the sum of `function(item, shared)` over `items` by a tree of fixed shape.
 
     The function returns an array, or a tuple of arrays that are added one by one. Partial results are added in
-    place and in an order given by the items alone.
+    an order given by the items alone.
 
     Raises
     ------
@@ -93,8 +94,10 @@ def sum_tasks(function: Callable[..., Value], items: Sequence[Item], shared: Any
     if not items:
         raise ValueError("nothing to add up: there are no tasks")
     level = _tasks(function, items, shared)
+    add = delayed(_add, pure=False)
+    in_place = _client() is None  # a worker may keep a task's result and hand it out again
     while len(level) > 1:
-        level = [delayed(_add, pure=False)(level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
+        level = [add(level[i : i + FAN_IN], in_place) for i in range(0, len(level), FAN_IN)]
     result: Value = _compute(level)[0]
     return result
 
@@ -107,8 +110,9 @@ def _tasks(function: Callable[..., Any], items: Sequence[Any], shared: Any) -> l
     return [call(item, published) for item in items]
 
 
-def _add(parts: list[Any]) -> Any:
-    total = parts[0]
+def _add(parts: list[Any], in_place: bool) -> Any:
+    """Add results up, in the first of them where nobody else can hold it."""
+    total = parts[0] if in_place else copy.deepcopy(parts[0])
     for part in parts[1:]:
         if isinstance(total, tuple):
             for mine, other in zip(total, part, strict=True):

@@ -129,10 +129,11 @@ def cli(context: click.Context, debug: bool, quiet: bool) -> None:
 def gwas(**options: Any) -> None:
     """Genotypes and traits to mixed-model associations: convert, fit, scan, report."""
     from biolmm.pipeline import run_gwas
+    from biolmm.pipeline.preview import plan_only
 
     config = _analysis(options)
     if options["plan"]:
-        _print_plans(_plans(config), options["memory"])
+        _print_plans(plan_only(config), options["memory"])
         return
     with _working():
         record = run_gwas(config, overwrite=options["overwrite"])
@@ -148,10 +149,11 @@ def gwas(**options: Any) -> None:
 def fit(**options: Any) -> None:
     """Fit the null model: heritability of every trait and the left-out predictors."""
     from biolmm.pipeline import run_fit
+    from biolmm.pipeline.preview import plan_only
 
     config = _analysis(options)
     if options["plan"]:
-        _print_plans(_plans(config)[:-1], options["memory"])
+        _print_plans(plan_only(config, scan=False), options["memory"])
         return
     with _working():
         run_fit(config, overwrite=options["overwrite"])
@@ -344,12 +346,6 @@ def _numbers(text: str, name: str) -> float | tuple[float, ...]:
     except ValueError as error:
         raise ParameterError(f"--{name} {text!r} is not a number or a list of numbers such as 0.2,0.5.") from error
     return values[0] if len(values) == 1 else values
-
-
-def _plans(config: AnalysisConfig) -> list[StagePlan]:
-    from biolmm.pipeline.preview import plan_only
-
-    return plan_only(config)
 
 
 def _print_plans(plans: list[StagePlan], memory: str | None) -> None:

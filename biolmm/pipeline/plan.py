@@ -74,12 +74,14 @@ class MemoryShares:
 
 
 def plan_analysis(config: AnalysisConfig, shape: Shape, *, scan: bool = True) -> list[StagePlan]:
-    """Return the plan of every stage of an analysis, most of them counted in passes of known cost."""
+    """Return the plan of every stage of an analysis, or of its fit alone (`scan` false)."""
     solver = choose_solver(config.fit, shape.n_samples, shape.n_variants, shape.n_systems, shape.n_traits)
     if config.method == "linear-only":
         return [_plan_scan(config, shape, solver)]
     stages = _plan_exact(shape) if solver == "exact" else _plan_stochastic(config, shape)
-    return [*stages, _plan_scan(config, shape, solver)] if scan else stages
+    if scan:
+        return [*stages, _plan_scan(config, shape, solver)]
+    return [stage for stage in stages if stage.stage != "gamma"]
 
 
 def share_memory(config: AnalysisConfig, plans: list[StagePlan], shape: Shape) -> MemoryShares:

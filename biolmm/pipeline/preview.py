@@ -13,14 +13,14 @@ from biolmm.results.record import RunRecord
 from biolmm.store.convert import plan_convert
 
 
-def plan_only(config: AnalysisConfig) -> list[StagePlan]:
-    """Return the plan of every stage of `run_gwas`; the inputs are checked as it checks them."""
+def plan_only(config: AnalysisConfig, *, scan: bool = True) -> list[StagePlan]:
+    """Return the plan of every stage of `run_gwas`, or of `run_fit`; the inputs are checked as they check them."""
     with threads(config.resources.threads):
         labels = read_labels(config.inputs)
         cohort = read_cohort(config, labels.sample_id)
         scanned, model = choose_variants(config.inputs, labels.variant_id, RunRecord.start(config.command))
         shape = Shape.of(cohort, len(model), len(scanned), labels.n_contigs)
-        return [*_conversion(config.inputs), *plan_analysis(config, shape)]
+        return [*_conversion(config.inputs), *plan_analysis(config, shape, scan=scan)]
 
 
 def plan_scan_only(config: AnalysisConfig, model_folder: Path, *, loco: bool | None = None) -> list[StagePlan]:

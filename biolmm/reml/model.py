@@ -43,6 +43,8 @@ class NullModel:
         Dimensions contigs, traits, samples: `predictor` V₋c⁻¹ P y in units of one over the trait, with
         `total_variance`, `relative_residual`, `iterations`, `converged`; the last contig is `*`, which leaves
         nothing out. None before the predictors are solved.
+    folder
+        Where it was opened from; None for a model that was fitted in this process.
     """
 
     dataset: xr.Dataset

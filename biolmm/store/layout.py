@@ -24,6 +24,7 @@ __all__ = [
     "SampleTable",
     "VariantTable",
     "call_chunk_path",
+    "chunk_range",
     "create_calls",
     "default_chunk_variants",
     "padded_samples",
@@ -58,6 +59,25 @@ def default_chunk_variants(n_samples: int) -> int:
 def call_chunk_path(chunk: int) -> str:
     """Name the file of a chunk of calls within the store."""
     return f"{CALL_ALT_COUNT}/c/{chunk}/0"
+
+
+def chunk_range(chunk: int, chunk_variants: int, n_variants: int) -> tuple[int, int]:
+    """Give the half-open range of variants of a chunk.
+
+    Raises
+    ------
+    IndexError
+        When there is no such chunk.
+
+    Examples
+    --------
+    >>> chunk_range(1, 64, 100)
+    (64, 100)
+    """
+    n_chunks = -(-n_variants // chunk_variants)
+    if not 0 <= chunk < n_chunks:
+        raise IndexError(f"chunk {chunk} of {n_chunks}")
+    return chunk * chunk_variants, min((chunk + 1) * chunk_variants, n_variants)
 
 
 def create_calls(group: zarr.Group, n_variants: int, n_samples: int, chunk_variants: int) -> None:

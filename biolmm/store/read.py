@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from biolmm import schema
 from biolmm.errors import DamagedStoreError, InputFileError, StoreFormatError
 from biolmm.files.hardcalls import Strings, row_bytes
-from biolmm.store.layout import call_chunk_path
+from biolmm.store.layout import call_chunk_path, chunk_range
 
 _RESTORE = "Restore it from a backup, or remove the store and write it again."
 
@@ -94,16 +94,8 @@ class GenotypeStore:
         return len(self.chunk_crc32c)
 
     def chunk_range(self, chunk: int) -> tuple[int, int]:
-        """Give the half-open range of variants of a chunk.
-
-        Raises
-        ------
-        IndexError
-            When there is no such chunk.
-        """
-        if not 0 <= chunk < self.n_chunks:
-            raise IndexError(f"chunk {chunk} of {self.n_chunks}")
-        return chunk * self.chunk_variants, min((chunk + 1) * self.chunk_variants, self.n_variants)
+        """Give the half-open range of variants of a chunk; IndexError when there is no such chunk."""
+        return chunk_range(chunk, self.chunk_variants, self.n_variants)
 
     def read_encoded(self, chunk: int) -> bytes:
         """Read the bytes of a chunk as they are on disk, checked against their CRC-32C.

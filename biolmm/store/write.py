@@ -36,6 +36,7 @@ from biolmm.store.identity import biolmm_version, content_key, fingerprint, tabl
 from biolmm.store.layout import (
     ZSTD_LEVEL,
     call_chunk_path,
+    chunk_range,
     create_calls,
     default_chunk_variants,
     table_files,
@@ -117,16 +118,8 @@ class StoreWriter:
         return -(-self.n_variants // self.chunk_variants)
 
     def chunk_range(self, chunk: int) -> tuple[int, int]:
-        """Give the half-open range of variants of a chunk.
-
-        Raises
-        ------
-        IndexError
-            When there is no such chunk.
-        """
-        if not 0 <= chunk < self.n_chunks:
-            raise IndexError(f"chunk {chunk} of {self.n_chunks}")
-        return chunk * self.chunk_variants, min((chunk + 1) * self.chunk_variants, self.n_variants)
+        """Give the half-open range of variants of a chunk; IndexError when there is no such chunk."""
+        return chunk_range(chunk, self.chunk_variants, self.n_variants)
 
     def finished_chunks(self) -> set[int]:
         """Find the chunks whose marker is whole and whose file has the size in it."""
