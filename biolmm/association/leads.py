@@ -166,12 +166,13 @@ def _numerators(setup: ScanSetup, operator: GenotypeOperator, batch: _Batch) -> 
     traits = sorted({t for t, _ in pairs})
     place = {t: i for i, t in enumerate(traits)}
     systems = replace(
-        left_out_systems(operator, setup.model, [-1], traits),
+        left_out_systems(operator, setup.model, [-1], traits, setup.left_values),
         left_out=np.array([c for _, c in pairs], dtype=np.int64),
         trait=np.array([place[t] for t, _ in pairs], dtype=np.int64),
     )
     start = [setup.panel.predictors[group[t, c], t] * setup.panel.total_variance[group[t, c], t] for t, c in pairs]
-    right = [setup.model.projected_trait(t) for t, _ in pairs]
+    projected = {t: setup.model.projected_trait(t) for t in traits}
+    right = [projected[t] for t, _ in pairs]
     solution = refine(
         systems,
         np.stack(start, axis=1).astype(np.float32),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from biolmm.genotypes.kernels import pack_masks
 from biolmm.genotypes.source import RowReader
 from biolmm.linalg.dense import DenseProjection
+from biolmm.linalg.operators import column_dots
 from biolmm.loco import ALL_CONTIGS
 from biolmm.reml.model import NullModel
 
@@ -94,6 +96,12 @@ class ScanPanel:
     gamma: NDArray[np.float64]
     linear: bool
     projections: tuple[DenseProjection, ...] | None = None
+
+    @cached_property
+    def residual_squares(self) -> NDArray[np.float64]:
+        """(T,) sum of squares of each trait's residual of the plain regression."""
+        residuals = self.columns[:, : len(self.traits)]
+        return column_dots(residuals, residuals)
 
     @property
     def mixed(self) -> bool:

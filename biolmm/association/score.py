@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from biolmm.association.panel import COLLINEAR, ScanPanel, group_of, maf_class_of
 from biolmm.genotypes.kernels import count_masked
 from biolmm.genotypes.standardised import PartitionTask, new_tile, product, row_blocks, sums_of_squares, unpacked
-from biolmm.linalg.operators import column_dots
 from biolmm.results.diagnostics import neg_log10_p_chisq, neg_log10_p_t
 
 
@@ -125,11 +124,9 @@ def _linear(
 ) -> Statistics:  # fmt: skip
     """Return the plain regression: t-test with n − C − 1 degrees of freedom; `chisq` is t²."""
     system = panel.system_of_trait
-    residuals = panel.columns[:, : len(panel.traits)]
-    residual2 = column_dots(residuals, residuals)
     df = panel.n_observed[system] - panel.n_covariates - 1
     beta = num / norm2
-    variance = np.maximum(residual2 - num * beta, 0.0) / df / norm2
+    variance = np.maximum(panel.residual_squares - num * beta, 0.0) / df / norm2
     t = beta / np.sqrt(variance)
     # z is the genotype times `per_copy`: per copy of ALT the effect is β times it.
     return Statistics(beta * per_copy, np.sqrt(variance) * np.abs(per_copy), t**2, neg_log10_p_t(t, df), frequency)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -64,6 +64,8 @@ class ScanSetup:
         How the remainder's ratio was estimated; None for the exact solver and the plain regression alone.
     model, operator, config
         What it was made from; the operator is None for the plain regression alone.
+    left_values
+        For each system, eigenvalues under each left-out contig, see `left_out_values`; empty where none are used.
     """
 
     genotypes: StandardisedGenotypes
@@ -72,6 +74,7 @@ class ScanSetup:
     model: NullModel
     operator: GenotypeOperator | None
     config: ScanConfig
+    left_values: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def exact(self) -> bool:
@@ -129,10 +132,10 @@ def prepare_scan(
     used = sorted({0, *(int(s) for s in model.system_of_trait)})
     values: dict[int, NDArray[np.float64]] = {}
     contig_index: dict[str, int] = {}
-    if config.mixed and operator is not None:
+    if config.mixed and operator is not None and model.settings["solver"] != "exact":
         contig_index = {name: i for i, name in enumerate(operator.source.store.contig_id)}
         values = dict(zip(used, left_out_values(operator, [model.spectrum(s) for s in used]), strict=True))
-        if gamma is None and model.settings["solver"] != "exact":
+        if gamma is None:
             gamma = estimate_gamma(operator, model, genotypes, values, config.seed)
     panel = build_panel(
         genotypes.source.reader,
@@ -143,4 +146,4 @@ def prepare_scan(
         linear=config.linear,
         mixed=config.mixed,
     )
-    return ScanSetup(genotypes, panel, gamma, model, operator, config)
+    return ScanSetup(genotypes, panel, gamma, model, operator, config, values)

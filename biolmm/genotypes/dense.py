@@ -26,5 +26,4 @@ class DenseRelatedness:
         if contig == NO_CONTIG:
             return self._total / self.operator.m
         # Where the model has one contig only, nothing is left: K₋c = 0.
-        remaining = max(self.operator.m - self.operator.contig_m[contig], np.finfo(float).tiny)
-        return np.asarray((self._total - self.operator.dense(contig)) / remaining)
+        return np.asarray((self._total - self.operator.dense(contig)) / self.operator.m_without([contig]))

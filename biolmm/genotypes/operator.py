@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -90,12 +91,12 @@ class GenotypeOperator:
         """Contigs of the store; some may have no model variants."""
         return len(self.source.store.contig_id)
 
-    @property
+    @cached_property
     def m(self) -> float:
         """Sum of the weights, the m of `K = ZᵀZ / m`."""
         return float(self.genotypes.scaling.weight.sum())
 
-    @property
+    @cached_property
     def contig_m(self) -> NDArray[np.float64]:
         """(n_contigs,) what each contig adds to m."""
         sums = np.zeros(self.n_contigs)
@@ -104,6 +105,15 @@ class GenotypeOperator:
             start, stop = stop, stop + len(partition.variants)
             sums[partition.contig] += self.genotypes.scaling.weight[start:stop].sum()
         return sums
+
+    def m_without(self, contigs: NDArray[np.int64] | Sequence[int]) -> NDArray[np.float64]:
+        """Return the m of `K₋c` for each contig left out, −1 leaving nothing out, (len(contigs),).
+
+        Where no variant is left in, the smallest single-precision number: products, which are zero there, stay zero.
+        """
+        left_out = np.asarray(contigs, dtype=np.int64)
+        remaining = self.m - np.where(left_out >= 0, self.contig_m[left_out], 0.0)
+        return np.asarray(np.maximum(remaining, np.finfo(np.float32).tiny))
 
     def matmat(self, X: NDArray[np.float32], left_out: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Return `K X`, or column by column `K₋c x` without the contig `left_out[column]` (−1: none).
@@ -121,13 +131,11 @@ class GenotypeOperator:
             (N, r); `K₋c` is normalised by the variants left in.
         """
         Y = np.empty(X.shape, np.float32)
-        contig_m = self.contig_m
         for panel in self._panels(X.shape[1]):
             out = None if left_out is None else left_out[panel]
             shared = self._share(X[:, panel], out)
             total = sum_tasks(_pass, self._groups(self._tasks), shared)
-            remaining = self.m - (0.0 if out is None else np.where(out >= 0, contig_m[out], 0.0))
-            Y[:, panel] = total / np.maximum(remaining, np.finfo(float).tiny)
+            Y[:, panel] = total / (self.m if out is None else self.m_without(out))
             self._spent(shared.X.shape[1], products=2)
         return Y
 

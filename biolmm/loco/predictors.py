@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,12 +163,17 @@ def _solve_batch(
 
 
 def left_out_systems(
-    operator: GenotypeOperator, model: NullModel, groups: Sequence[int], traits: Sequence[int]
+    operator: GenotypeOperator,
+    model: NullModel,
+    groups: Sequence[int],
+    traits: Sequence[int],
+    values: Mapping[int, NDArray[np.float64]] | None = None,
 ) -> LeftOutSystems:
-    """Set up the systems of every (trait, group), traits in runs."""
+    """Set up the systems of every (trait, group), traits in runs; one pass unless `left_out_values` are given."""
     used = sorted({int(model.system_of_trait[t]) for t in traits})
     by_system = {system: model.spectrum(system) for system in used}
-    values = dict(zip(used, left_out_values(operator, list(by_system.values())), strict=True))
+    if values is None:
+        values = dict(zip(used, left_out_values(operator, list(by_system.values())), strict=True))
     owner = [int(model.system_of_trait[t]) for t in traits]
     return LeftOutSystems(
         operator=operator,
@@ -200,11 +205,8 @@ def _first_residuals(
     parts = operator.contig_products(x)
     total = parts.sum(axis=0)
     residual = np.empty((x.shape[0], x.shape[1] * n_groups), np.float32)
-    contig_m = operator.contig_m
-    for position, contig in enumerate(groups):
+    for position, (contig, remaining) in enumerate(zip(groups, operator.m_without(groups), strict=True)):
         left_in = total if contig < 0 else total - parts[contig]
-        # In single precision as the products are, so that nothing left in is 0 / tiny and not 0 / 0.
-        remaining = max(operator.m - (contig_m[contig] if contig >= 0 else 0.0), float(np.finfo(np.float32).tiny))
         for t in range(x.shape[1]):
             product = systems.spectra[t].restriction.project(left_in[:, [t]] / remaining)[:, 0]
             h2 = systems.h2[t]

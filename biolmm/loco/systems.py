@@ -76,9 +76,9 @@ def left_out_values(operator: GenotypeOperator, spectra: Sequence[Spectrum]) -> 
     vectors = [spectrum.pairs.vectors for spectrum in spectra]
     forms = operator.contig_forms(np.concatenate(vectors, axis=1))
     stops = np.cumsum([v.shape[1] for v in vectors])[:-1]
-    remaining = np.append(operator.m - operator.contig_m, operator.m)[:, None]
+    remaining = operator.m_without([*range(operator.n_contigs), -1])[:, None]
     out = []
     for part in np.split(forms, stops, axis=1):
         left_in = np.vstack([part.sum(axis=0) - part, part.sum(axis=0)])
-        out.append(left_in / np.maximum(remaining, np.finfo(float).tiny))
+        out.append(left_in / remaining)
     return out
