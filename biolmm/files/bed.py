@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from biolmm.errors import InputFileError, OutputError
 from biolmm.files.bed_tables import read_bim, read_fam, reading
-from biolmm.files.hardcalls import SampleTable, VariantTable, row_bytes
+from biolmm.files.encoding import row_bytes
+from biolmm.files.genotypes import SampleTable, VariantTable
 
 __all__ = ["BedFiles", "bed_files", "check_bed", "read_bim", "read_fam", "read_packed_rows", "write_bed"]
 

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from biolmm.errors import InputFileError, named
-from biolmm.files.hardcalls import SampleTable, VariantTable, as_strings
+from biolmm.files.genotypes import SampleTable, VariantTable, as_strings
 
 MAX_CONTIG_RUNS = 1000
 """More runs of consecutive variants of one contig than this mean that the file is not sorted."""

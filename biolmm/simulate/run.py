@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from biolmm.atomic import saving
 from biolmm.files.bed import write_bed
-from biolmm.files.hardcalls import SampleTable, VariantTable
+from biolmm.files.genotypes import SampleTable, VariantTable
 from biolmm.memory import Need, StagePlan
 from biolmm.simulate.config import SimulateConfig
 from biolmm.simulate.generate import generate_calls

@@ -23,7 +23,8 @@ from biolmm.errors import (
 )
 from biolmm.files.bed import BedFiles, bed_files, check_bed, read_bim, read_fam, read_packed_rows
 from biolmm.files.bed_tables import count_duplicates
-from biolmm.files.hardcalls import SampleTable, VariantTable, concatenate_variants, row_bytes
+from biolmm.files.encoding import row_bytes
+from biolmm.files.genotypes import SampleTable, VariantTable, concatenate_variants
 from biolmm.memory import Need, StagePlan
 from biolmm.store.identity import content_key
 from biolmm.store.read import GenotypeStore

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from biolmm.files.hardcalls import padded_samples, row_bytes
+from biolmm.files.encoding import padded_samples, row_bytes
 
 _LOW_BITS = np.uint64(0x5555555555555555)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from biolmm.files.hardcalls import SampleTable, VariantTable
+from biolmm.files.genotypes import SampleTable, VariantTable
 from biolmm.schema import FORMAT_VERSION
 
 

@@ -15,7 +15,8 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
-from biolmm.files.hardcalls import SampleTable, Strings, VariantTable, padded_samples, row_bytes
+from biolmm.files.encoding import padded_samples, row_bytes
+from biolmm.files.genotypes import SampleTable, Strings, VariantTable
 from biolmm.schema import CALL_ALT_COUNT, MISSING_CALL, SAMPLES, STORE_VARIABLES, VARIANTS
 from biolmm.store.packbits import PackBits
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from biolmm import schema
 from biolmm.errors import DamagedStoreError, InputFileError, StoreFormatError
-from biolmm.files.hardcalls import Strings, row_bytes
+from biolmm.files.encoding import row_bytes
+from biolmm.files.genotypes import Strings
 from biolmm.store.layout import call_chunk_path, chunk_range
 
 _RESTORE = "Restore it from a backup, or remove the store and write it again."

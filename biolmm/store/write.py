@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from biolmm import schema
 from biolmm.atomic import saving, write_whole
 from biolmm.errors import BiolmmError, OutputError, ParameterError, named
-from biolmm.files.hardcalls import SampleTable, VariantTable, row_bytes
+from biolmm.files.encoding import row_bytes
+from biolmm.files.genotypes import SampleTable, VariantTable
 from biolmm.store.count import CallCounts, count_calls
 from biolmm.store.identity import biolmm_version, content_key, fingerprint, table_digest
 from biolmm.store.layout import (

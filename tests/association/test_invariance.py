@@ -13,7 +13,7 @@ from biolmm.association import ScanConfig, prepare_scan
 from biolmm.association.score import Statistics
 from biolmm.chunks import threads
 from biolmm.cohort import align_cohort
-from biolmm.files.hardcalls import SampleTable, VariantTable, as_strings
+from biolmm.files.genotypes import SampleTable, VariantTable, as_strings
 from biolmm.pipeline.interactive import fit, scan
 from biolmm.reml.fit import FitConfig, fit_null_model
 from biolmm.reml.spectrum import SpectrumConfig

@@ -52,7 +52,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, caps
     def interrupt(**_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("biolmm.cli.cli.main", interrupt)
+    monkeypatch.setattr("biolmm.cli.entry.cli.main", interrupt)
     with pytest.raises(SystemExit) as stop:
         main(["info", "x"])
     assert stop.value.code == 130

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from biolmm.errors import InputFileError, OutputError
 from biolmm.files.bed import bed_files, check_bed, read_bim, read_fam, read_packed_rows, write_bed
 from biolmm.files.bed_tables import count_duplicates
-from biolmm.files.hardcalls import SampleTable, VariantTable, as_strings, concatenate_variants, row_bytes
+from biolmm.files.encoding import row_bytes
+from biolmm.files.genotypes import SampleTable, VariantTable, as_strings, concatenate_variants
 
 Calls = NDArray[np.uint8]
 WritePlink = Callable[..., Path]

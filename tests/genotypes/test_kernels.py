@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from biolmm.files.hardcalls import row_bytes
+from biolmm.files.encoding import row_bytes
 from biolmm.genotypes.kernels import count_masked, gather_samples, pack_masks, unpack_into
 from oracles.toy import pack_rows
 

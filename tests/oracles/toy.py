@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from biolmm.cohort import Cohort, align_cohort
-from biolmm.files.hardcalls import SampleTable, VariantTable, as_strings, padded_samples
+from biolmm.files.encoding import padded_samples
+from biolmm.files.genotypes import SampleTable, VariantTable, as_strings
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.source import PackedGenotypes
 from biolmm.genotypes.standardised import standardise

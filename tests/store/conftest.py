@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from biolmm.files.hardcalls import SampleTable, VariantTable, as_strings, padded_samples
+from biolmm.files.encoding import padded_samples
+from biolmm.files.genotypes import SampleTable, VariantTable, as_strings
 from biolmm.store.packbits import pack_calls
 from biolmm.store.read import GenotypeStore
 from biolmm.store.write import StoreWriter

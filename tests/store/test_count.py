@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from biolmm.files.hardcalls import padded_samples
+from biolmm.files.encoding import padded_samples
 from biolmm.store.count import count_calls
 from biolmm.store.packbits import pack_calls
 

@@ -19,7 +19,7 @@ from zarr.codecs import ZstdCodec
 from biolmm import schema
 from biolmm.atomic import write_whole
 from biolmm.errors import BiolmmError, OutputError, ParameterError
-from biolmm.files.hardcalls import row_bytes
+from biolmm.files.encoding import row_bytes
 from biolmm.store.layout import default_chunk_variants
 from biolmm.store.packbits import unpack_calls
 from biolmm.store.read import GenotypeStore

@@ -1,0 +1,5 @@
+"""`python -m biolmm.cli`."""
+
+from biolmm.cli import main
+
+main()

@@ -1,0 +1,142 @@
+"""`biolmm gwas`, `fit`, `scan` and `report`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from biolmm.cli.options import (
+    cohort_inputs,
+    genotype_inputs,
+    method_option,
+    model_options,
+    output,
+    resources,
+    scan_options,
+)
+from biolmm.cli.root import cli
+from biolmm.cli.shared import PATH, budget_bytes, print_plans, working
+
+if TYPE_CHECKING:
+    from biolmm.pipeline import AnalysisConfig
+    from biolmm.results.record import RunRecord
+
+
+@cli.command()
+@genotype_inputs
+@cohort_inputs
+@model_options
+@scan_options
+@method_option
+@output
+@resources
+def gwas(**options: Any) -> None:
+    """Genotypes and traits to mixed-model associations: convert, fit, scan, report."""
+    from biolmm.pipeline import run_gwas
+    from biolmm.pipeline.preview import plan_only
+
+    config = _analysis(options)
+    if options["plan"]:
+        print_plans(plan_only(config), options["memory"])
+        return
+    with working():
+        record = run_gwas(config, overwrite=options["overwrite"])
+    _summary(config.out, record)
+
+
+@cli.command()
+@genotype_inputs
+@cohort_inputs
+@model_options
+@output
+@resources
+def fit(**options: Any) -> None:
+    """Fit the null model: heritability of every trait and the left-out predictors."""
+    from biolmm.pipeline import run_fit
+    from biolmm.pipeline.preview import plan_only
+
+    config = _analysis(options)
+    if options["plan"]:
+        print_plans(plan_only(config, scan=False), options["memory"])
+        return
+    with working():
+        run_fit(config, overwrite=options["overwrite"])
+    _print_h2(config.out)
+
+
+@cli.command()
+@genotype_inputs
+@click.option("--model", type=PATH, required=True, metavar="FOLDER", help="The folder that fit or gwas wrote.")
+@click.option("--loco/--no-loco", default=None, help="Leave the tested variant's contig out; by default as fitted.")
+@scan_options
+@method_option
+@output
+@resources
+def scan(loco: bool | None, **options: Any) -> None:
+    """Test variants with a model that was fitted before."""
+    from biolmm.pipeline import run_scan_only
+    from biolmm.pipeline.preview import plan_scan_only
+
+    config = _analysis(options)
+    if options["plan"]:
+        print_plans(plan_scan_only(config, options["model"], loco=loco), options["memory"])
+        return
+    with working():
+        record = run_scan_only(config, options["model"], loco=loco, overwrite=options["overwrite"])
+    _summary(config.out, record)
+
+
+@cli.command()
+@click.argument("results", type=PATH)
+def report(results: Path) -> None:
+    """Write RESULTS/report.html again from the files in RESULTS."""
+    from biolmm.report import write_report
+
+    click.echo(str(write_report(results)))
+
+
+def _analysis(options: dict[str, Any]) -> AnalysisConfig:
+    """Turn the options of gwas, fit and scan into a configuration."""
+    from biolmm.association.setup import ScanConfig
+    from biolmm.cohort import CohortConfig
+    from biolmm.pipeline import AnalysisConfig, Inputs, Resources
+    from biolmm.reml.fit import FitConfig
+    from biolmm.reml.spectrum import SpectrumConfig
+
+    def given(*names: str) -> dict[str, Any]:
+        return {name: options[name] for name in names if name in options}
+
+    inputs = Inputs(**given(*Inputs.__dataclass_fields__))
+    spectrum = SpectrumConfig(seed=options["seed"], n_pairs=options.get("eigenpairs", 20))
+    names: dict[str, Any] = {
+        name: options[name] or None if name != "categorical" else options[name]
+        for name in ("trait_names", "covariate_names", "categorical")
+        if name in options
+    }
+    return AnalysisConfig(
+        inputs=inputs,
+        out=options["out"],
+        cohort=CohortConfig(**names, **given("transform")),
+        fit=FitConfig(**given("solver", "loco", "alpha", "scale", "loco_tolerance", "fixed_h2"), spectrum=spectrum),
+        scan=ScanConfig(exact_leads=options.get("exact_leads", True), seed=options["seed"]),
+        resources=Resources(threads=options["threads"], memory_bytes=budget_bytes(options["memory"])),
+        **given("method", "n_pcs", "known_model"),
+        ssf="ssf" in options.get("formats", ()),
+        command=shlex.join(["biolmm", *sys.argv[1:]]),
+    )
+
+
+def _print_h2(out: Path) -> None:
+    from biolmm.cli_text import h2_text
+
+    click.echo(h2_text(out))
+
+
+def _summary(out: Path, record: RunRecord) -> None:
+    from biolmm.cli_text import summary_text
+
+    click.echo(summary_text(out, record))

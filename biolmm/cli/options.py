@@ -1,0 +1,87 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from biolmm.cli.shared import PATH
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _together(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def apply(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+resources = _together(
+    click.option("--threads", type=int, metavar="N", help="Threads; every available processor by default."),
+    click.option(
+        "--memory", metavar="SIZE", help="Memory budget, such as 4GiB; three quarters of what is free by default."
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Seed of every random draw.",
+    ),
+    click.option("--plan", is_flag=True, help="Print passes, bytes and memory of every stage, and stop."),
+)
+genotype_inputs = _together(
+    click.option("--genotypes", type=PATH, multiple=True, required=True, metavar="PATH",
+                 help="A store (NAME.zarr) or a PLINK .bed file; repeat for one file a chromosome."),
+    click.option("--extract", type=PATH, metavar="FILE", help="Scan only the variants listed."),
+    click.option("--exclude", type=PATH, metavar="FILE", help="Leave out the variants listed, everywhere."),
+)  # fmt: skip
+cohort_inputs = _together(
+    click.option("--traits", type=PATH, required=True, metavar="TABLE", help="Traits: TSV, CSV or Parquet with sample ids."),
+    click.option("--covariates", type=PATH, metavar="TABLE", help="Covariates; the intercept is implied."),
+    click.option("--trait", "trait_names", multiple=True, metavar="NAME", help="Analyse this trait; repeat. Default: all."),
+    click.option("--covariate", "covariate_names", multiple=True, metavar="NAME", help="Use this covariate; repeat."),
+    click.option("--categorical", multiple=True, metavar="NAME", help="Numbers of this covariate name categories; repeat."),
+    click.option("--keep", type=PATH, metavar="FILE", help="Only the samples listed."),
+    click.option("--remove", type=PATH, metavar="FILE", help="Not the samples listed."),
+    click.option("--model-extract", type=PATH, metavar="FILE", help="Make the relatedness matrix of the variants listed."),
+    click.option("--transform", type=click.Choice(["none", "rint", "rint-indirect"]), default="none", show_default=True,
+                 help="Rank-based inverse normal transform, of the trait or of its residuals on the covariates."),
+    click.option("--missing-value", metavar="NUMBER", help="A number that means missing in the tables, such as -9."),
+    click.option("--pcs", "n_pcs", type=int, default=0, metavar="K", help="Add K principal components as covariates."),
+)  # fmt: skip
+model_options = _together(
+    click.option("--loco/--no-loco", default=True, show_default=True, help="Leave the tested variant's contig out."),
+    click.option("--solver", type=click.Choice(["auto", "exact", "stochastic"]), default="auto", show_default=True,
+                 help="Dense factors (small cohorts) or streaming passes."),
+    click.option("--alpha", type=float, default=-1.0, show_default=True, help="Variant weights: scale [2p(1-p)]^(alpha/2)."),
+    click.option("--scale", type=click.Choice(["hwe", "sample"]), default="hwe", show_default=True,
+                 help="Standardise by 2p(1-p) or by the sample's variance."),
+    click.option("--eigenpairs", type=int, default=20, show_default=True, help="Leading eigenpairs to compute."),
+    click.option("--loco-tolerance", type=float, default=5e-3, show_default=True, help="Relative residual of predictors."),
+    click.option("--known-model", type=PATH, metavar="FOLDER",
+                 help="Reuse the spectra of an earlier fit of the same samples, covariates and options."),
+    click.option("--fixed-h2", type=float, metavar="H2", help="Use this heritability instead of estimating it."),
+)  # fmt: skip
+scan_options = _together(
+    click.option("--format", "formats", type=click.Choice(["parquet", "ssf"]), multiple=True, default=["parquet"],
+                 help="ssf writes GWAS-SSF files (gzip TSV) beside the Parquet files."),
+    click.option("--exact-leads/--no-exact-leads", default=True, show_default=True, help="Recompute lead variants exactly."),
+)  # fmt: skip
+output = _together(
+    click.option("--out", type=PATH, required=True, metavar="FOLDER", help="Where the results go."),
+    click.option("--overwrite", is_flag=True, help="Replace the results of another analysis in that folder."),
+)
+method_option = click.option(
+    "--method",
+    type=click.Choice(["mixed", "linear", "linear-only"]),
+    default="mixed",
+    show_default=True,
+    help="linear runs the plain regression beside the mixed model, linear-only alone.",
+)
