@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
 from biolmm.errors import OutputError
+from biolmm.places import as_object, remove_tree
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -35,13 +36,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; rename it to `path` when the block ends without an error.
 
     The name begins with a dot, which readers of partitioned Parquet skip, and is unique, so that two workers
-    that write the same part do not disturb each other: the last one to finish wins.
+    that write the same part do not disturb each other: the last one to finish wins. On an object store, where every
+    upload is whole or not at all, the path to write to is a temporary local file.
 
     Raises
     ------
     OutputError
         When the folder cannot be made or the file not written (permission, full disk, name too long).
     """
+    found = as_object(path)
+    if found is not None:
+        with saving(path), TemporaryDirectory() as folder:
+            yield Path(folder, path.name)
+            found.upload(Path(folder, path.name))
+        return
     aside = path.with_name(f".{uuid4().hex}.partial")
     with saving(path):
         try:
@@ -70,8 +78,12 @@ def write_json(path: Path, value: Any) -> Path:
 def write_whole(target: Path, content: bytes, scratch: Path) -> None:
     """Write `content` into `scratch`, a folder of the same file system, and rename it to `target`.
 
-    For the many chunks of a store: nothing is synced to the disk one by one.
+    For the many chunks of a store: nothing is synced to the disk one by one. Object stores need no `scratch`.
     """
+    found = as_object(target)
+    if found is not None:
+        found.write_bytes(content)
+        return
     temporary = scratch / uuid4().hex
     try:
         with temporary.open("wb", buffering=0) as file:
@@ -88,6 +100,6 @@ def write_whole(target: Path, content: bytes, scratch: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir():
-        shutil.rmtree(path)
+        remove_tree(path)
     else:
         path.unlink(missing_ok=True)

@@ -99,7 +99,7 @@ def describe_text(found: dict[str, Any]) -> str:
     lines = [
         f"{found['path']}",
         f"{found['n_samples']:,} samples × {found['n_variants']:,} variants, "
-        f"{format_bytes(sizes['calls_bytes'])}, {sizes['bits_per_genotype']:.2f} bits a genotype",
+        f"{format_bytes(sizes['calls_bytes'])}, {sizes['bits_per_genotype']:.2f} bits a genotype ({found['encoding']})",
         f"source {found['source']}, created {found['created']}, fingerprint {found['fingerprint'][:16]}",
         "sex: " + ", ".join(f"{count:,} {name}" for name, count in found["sexes"].items()),
         "",
@@ -109,8 +109,8 @@ def describe_text(found: dict[str, Any]) -> str:
         ),
         "",
     ]
-    for name in ("frequencies", "missingness"):
-        for key, value in found[name].items():
+    for name in ("frequencies", "missingness", "info", "r2"):
+        for key, value in found.get(name, {}).items():
             if isinstance(value, list):
                 lines += [f"{name}: {key}", *("  " + ", ".join(f"{k} {v}" for k, v in item.items()) for item in value)]
             else:

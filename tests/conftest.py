@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,15 +76,24 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     return make_toy(tmp_path_factory.mktemp("toy"))
 
 
+@pytest.fixture(scope="session")
+def plink2() -> str:
+    """Find PLINK 2; skip where it is not installed."""
+    found = shutil.which("plink2")
+    if found is None:
+        pytest.skip("plink2 is not installed")
+    return found
+
+
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     """Count how often each chunk of any store is read in this process."""
     counted: Counter[int] = Counter()
-    read_packed = GenotypeStore.read_packed
+    read_rows = GenotypeStore.read_rows
 
     def count(store: GenotypeStore, chunk: int) -> NDArray[np.uint8]:
         counted[chunk] += 1
-        return read_packed(store, chunk)
+        return read_rows(store, chunk)
 
-    monkeypatch.setattr(GenotypeStore, "read_packed", count)
+    monkeypatch.setattr(GenotypeStore, "read_rows", count)
     return counted

@@ -17,12 +17,13 @@ DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT /
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "schema"),
-    ("memory", "atomic"),
-    ("chunks", "stages"),
-    ("linalg", "files", "results"),
+    ("contigs", "places"),
+    ("memory", "atomic", "regions"),
+    ("chunks", "stages", "hwe"),
+    ("linalg", "files", "results", "mirror"),
     ("store", "cohort", "plots"),
     ("genotypes", "simulate", "report"),
-    ("reml",),
+    ("reml", "qc", "ld", "relatedness", "sumstats"),
     ("loco",),
     ("association",),
     ("pipeline", "accessor"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from biolmm.chunks import map_tasks, threads
 from biolmm.genotypes.operator import GenotypeOperator
-from biolmm.genotypes.source import PackedGenotypes
+from biolmm.genotypes.source import ChosenGenotypes
 from biolmm.genotypes.standardised import standardise
 from biolmm.simulate import SimulateConfig, simulate
 from biolmm.simulate.tables import SimulatedFiles
@@ -37,5 +37,5 @@ def cohort(
 
 def operator_of(store: GenotypeStore) -> GenotypeOperator:
     """Return K of all samples and variants of a store; its packed rows stay in memory from the first pass on."""
-    source = PackedGenotypes.choose(store, np.arange(store.n_samples), cache_bytes=2**40)
+    source = ChosenGenotypes.choose(store, np.arange(store.n_samples), cache_bytes=2**40)
     return GenotypeOperator(standardise(source), panel_bytes=2**40)

@@ -26,7 +26,7 @@ def run(settings: Settings) -> Outcome:
     assert settings.samples and settings.variants
     files = cohort(settings.work, settings.samples, settings.variants)
     store = GenotypeStore.open(files.store)
-    packed = store.read_packed(0)
+    packed = store.read_rows(0)
     b, n = len(packed), settings.samples
     calls = _calls(store, packed, n)
 
@@ -80,7 +80,7 @@ def _calls(store: GenotypeStore, packed: np.ndarray[Any, np.dtype[np.uint8]], n:
         "count calls while converting": (b * n, lambda: count_calls(packed, n)),
         "compress": (b * n, lambda: Zstd(level=ZSTD_LEVEL, checksum=True).encode(packed)),
         "decompress": (b * n, lambda: store.decode(0, encoded)),
-        "read, check and decompress a chunk": (b * n, lambda: store.read_packed(0)),
+        "read, check and decompress a chunk": (b * n, lambda: store.read_rows(0)),
     }
 
 

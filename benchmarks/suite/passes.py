@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from biolmm.chunks import threads
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.source import clear_cache
-from biolmm.genotypes.standardised import PartitionTask, new_tile, row_blocks, unpacked
+from biolmm.genotypes.standardised import PartitionTask, new_tile, read_blocks
 from biolmm.linalg.blas import add_product
 from biolmm.store.read import GenotypeStore
 from suite.cohorts import cohort, operator_of
@@ -146,11 +146,10 @@ def _unpack_tiles(operator: GenotypeOperator, tasks: list[PartitionTask], n_thre
         tile = new_tile(n)
         width = tile.shape[1]
         for task in tasks[thread::n_threads]:
-            packed = operator.source.reader.rows(task.partition)
-            for rows, tables in row_blocks(packed, task.tables, tile):
+            for block in read_blocks(operator.source.reader, task, tile):
                 for _ in range(1 if width >= n else 2):
                     for left in range(0, n, width):
-                        unpacked(rows, tables, tile, left, min(left + width, n))
+                        block.unpacked(tile, left, min(left + width, n))
 
     return work
 

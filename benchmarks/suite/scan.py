@@ -19,7 +19,7 @@ from biolmm.association.setup import ScanConfig, ScanSetup
 from biolmm.chunks import map_tasks, threads
 from biolmm.cohort import CohortConfig, align_cohort
 from biolmm.files.tables import read_table
-from biolmm.genotypes.kernels import pack_masks
+from biolmm.genotypes.moments import SampleMasks
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.source import clear_cache
 from biolmm.reml.fit import plain_model
@@ -56,12 +56,12 @@ def _measure(operator: GenotypeOperator, table: Any, n_traits: int, n_sets: int,
     panel = made_up_panel(operator, n_traits, n_sets)
     names = CohortConfig(trait_names=panel.traits)
     cohort_ = align_cohort(operator.source.store.sample_id, read_table(table), None, names)
-    setup = ScanSetup(operator.genotypes, panel, None, plain_model(operator, cohort_), None, ScanConfig())
-    tasks = list(operator.genotypes.tasks)
+    setup = ScanSetup(operator.source, panel, None, plain_model(operator, cohort_), None, ScanConfig())
+    partitions = operator.source.partitions
     results = empty_folder(settings.work / "scan-results")
 
     def statistics() -> None:
-        map_tasks(_score, [(task, setup.contig_of(task)) for task in tasks], panel)
+        map_tasks(_score, [(part, setup.contig_of(part)) for part in partitions], panel)
 
     def written() -> None:
         out = results / str(len(list(results.iterdir())))
@@ -106,7 +106,7 @@ def made_up_panel(operator: GenotypeOperator, n_traits: int, n_sets: int) -> Sca
         system_of_trait=np.arange(n_traits, dtype=np.int64) % n_sets,
         systems=tuple(SystemColumns(slice(a, a + PAIRS), slice(a + PAIRS, a + step)) for a in starts),
         columns=rng.standard_normal((n, step * n_sets), dtype=np.float32) / np.float32(np.sqrt(n)),
-        masks=pack_masks(observed),
+        masks=SampleMasks(np.concatenate([np.ones((1, n), dtype=bool), observed])),
         n_observed=observed.sum(axis=1),
         predictors=rng.standard_normal((len(contigs), n_traits, n), dtype=np.float32),
         group_of_contig={name: i for i, name in enumerate(contigs)},

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from biolmm.association.forms import FormRequest, quadratic_forms
 from biolmm.association.panel import COLLINEAR, MAF_CLASSES, maf_class_of
-from biolmm.genotypes.kernels import unpack_into
+from biolmm.genotypes.columns import standardised_columns
+from biolmm.genotypes.filters import VariantFilters
 from biolmm.genotypes.operator import GenotypeOperator
-from biolmm.genotypes.standardised import StandardisedGenotypes
+from biolmm.genotypes.source import ChosenGenotypes
 from biolmm.linalg.probes import row_keys, uniform_bits
 from biolmm.reml.model import NullModel
 from biolmm.reml.spectrum import Spectrum
@@ -31,6 +32,8 @@ N_PAIRED = 6
 """Of these, variants on which a mask class is compared with the whole cohort."""
 PAIRED_SHARE = 0.8
 """A mask class with fewer of the cohort's samples is measured on every sampled variant."""
+CANDIDATES = (512, 4096)
+"""Variants that are looked at to find them: more where the first do not fill every class."""
 TOLERANCE = 5e-3
 SHARE_WARNED = 0.1
 """A larger relative error of γ is worth a warning."""
@@ -66,9 +69,10 @@ class _Sample:
 def estimate_gamma(
     operator: GenotypeOperator,
     model: NullModel,
-    genotypes: StandardisedGenotypes,
+    source: ChosenGenotypes,
     left_values: dict[int, NDArray[np.float64]],
-    seed: int,
+    seed: int = 1,
+    filters: VariantFilters | None = None,
 ) -> GammaEstimate:
     """Estimate γ from up to 3 × 36 variants of the scan.
 
@@ -78,12 +82,14 @@ def estimate_gamma(
         K of the model.
     model
         Null model with predictors: a contig without one is not left out.
-    genotypes
+    source
         The variants that will be scanned, on the model's samples.
     left_values
         For each system, (n_contigs + 1, k) eigenvalues under each left-out contig.
     seed
         Chooses the variants, by position.
+    filters
+        Variants that fail are not tested, and not sampled.
 
     Notes
     -----
@@ -91,7 +97,7 @@ def estimate_gamma(
     the mean difference to the whole cohort on 3 × 6 of them, which varies little; one that lacks more than a fifth of
     them is measured on every sampled variant itself. Variants that do not vary among a trait's samples do not count.
     """
-    sample = sample_variants(operator, model, genotypes, seed)
+    sample = sample_variants(operator, model, source, seed, filters)
     paired = np.concatenate([np.flatnonzero(sample.maf_class == c)[:N_PAIRED] for c in range(len(MAF_CLASSES))])
     h2 = np.array([model.components(t).h2 for t in range(len(model.trait_names))])
     system_of_trait = model.system_of_trait
@@ -138,21 +144,29 @@ def _nearly_whole(spectrum: Spectrum) -> bool:
 
 
 def sample_variants(
-    operator: GenotypeOperator, model: NullModel, genotypes: StandardisedGenotypes, seed: int
+    operator: GenotypeOperator,
+    model: NullModel,
+    source: ChosenGenotypes,
+    seed: int,
+    filters: VariantFilters | None = None,
 ) -> _Sample:
     """Choose variants by a hash of contig and position, the same whatever the order or coding of the input."""
-    source, scaling = genotypes.source, genotypes.scaling
-    store = source.store
-    variants = source.variants
+    store, variants = source.store, source.variants
     contig_keys = row_keys(store.contig_id)
     keys = contig_keys[store.variant_contig[variants]] + store.variant_position[variants].astype(np.uint64)
     order = np.argsort(uniform_bits(keys, f"{seed}/gamma"), kind="stable")
-    maf_class = maf_class_of(scaling.frequency)
-    usable = scaling.weight > 0
-    chosen = [order[(maf_class[order] == c) & usable[order]][:N_SAMPLED] for c in range(len(MAF_CLASSES))]
-    rows = np.concatenate(chosen)
-    contigs = [store.contig_id[c] for c in store.variant_contig[variants[rows]]]
-    return _Sample(read_columns(genotypes, rows), left_out_contigs(operator, model, contigs), maf_class[rows])
+    for count in CANDIDATES:
+        candidates = variants[order[:count]]
+        columns = standardised_columns(source, candidates, filters, count_only=True)
+        maf_class = maf_class_of(columns.frequency)
+        usable = columns.passes & (columns.scale > 0)
+        places = [np.flatnonzero((maf_class == c) & usable)[:N_SAMPLED] for c in range(len(MAF_CLASSES))]
+        if count >= len(variants) or all(len(found) == N_SAMPLED for found in places):
+            break
+    chosen = np.concatenate(places)
+    contigs = [store.contig_id[c] for c in store.variant_contig[candidates[chosen]]]
+    Z = standardised_columns(source, candidates[chosen]).Z
+    return _Sample(Z, left_out_contigs(operator, model, contigs), maf_class[chosen])
 
 
 def left_out_contigs(operator: GenotypeOperator, model: NullModel, contigs: Sequence[str]) -> NDArray[np.int64]:
@@ -162,23 +176,6 @@ def left_out_contigs(operator: GenotypeOperator, model: NullModel, contigs: Sequ
     known = {name: i for i, name in enumerate(operator.source.store.contig_id)}
     left = {str(name) for name in model.loco["contig"].values}
     return np.array([known[c] if c in left and c in known else -1 for c in contigs], dtype=np.int64)
-
-
-def read_columns(genotypes: StandardisedGenotypes, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return standardised variants as columns, (N, v); `rows` count through the scan's variants."""
-    source = genotypes.source
-    Z = np.empty((source.n_samples, len(rows)))
-    stops = np.cumsum([len(partition.variants) for partition in source.partitions])
-    part_of = np.searchsorted(stops, rows, side="right")
-    for part in np.unique(part_of):
-        inside = np.flatnonzero(part_of == part)
-        task = genotypes.tasks[part]
-        start = stops[part] - len(task.partition.variants)
-        local = rows[inside] - start
-        tile = np.empty((len(local), source.n_samples))
-        unpack_into(source.reader.rows(task.partition)[local], genotypes.scaling.tables[rows[inside]], tile)
-        Z[:, inside] = tile.T
-    return Z
 
 
 def _request(spectrum: Spectrum, sample: _Sample, which: NDArray[np.intp], h2: NDArray[np.float64]) -> FormRequest:

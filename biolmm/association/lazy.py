@@ -8,7 +8,7 @@ import xarray as xr
 from dask.delayed import Delayed, delayed
 from numpy.typing import NDArray
 
-from biolmm.association.score import Statistics, score_partition
+from biolmm.association.score import ScoredPart, score_partition
 from biolmm.association.setup import ScanSetup
 
 STATISTICS = ("beta", "standard_error", "chisq", "neg_log_10_p_value")
@@ -24,11 +24,11 @@ def scan_lazily(setup: ScanSetup) -> xr.Dataset:
         `chromosome`, `base_pair_location`, `effect_allele`, `other_allele`, `rsid`. With the plain regression beside,
         its statistics under the same names with `linear_` in front.
     """
-    source = setup.genotypes.source
+    source = setup.source
     store, variants = source.store, source.variants
     variables: dict[str, tuple[tuple[str, str], dask.array.Array]] = {}
     parts = _parts(setup)
-    sizes = [len(task.partition.variants) for task in setup.genotypes.tasks]
+    sizes = [len(partition.variants) for partition in source.partitions]
     kinds = [kind for kind, wanted in (("associations", setup.config.mixed), ("linear", setup.config.linear)) if wanted]
     n_traits = len(setup.panel.traits)
     for kind in kinds:
@@ -58,11 +58,11 @@ def _parts(setup: ScanSetup) -> list[Delayed]:
     """Return the statistics of every part, in order; parts of a contig share its panel, and all share K."""
     held = delayed(setup, pure=False, traverse=False)
     found = {}
-    for contig, tasks in setup.by_contig(setup.genotypes.tasks):
+    for contig, partitions in setup.by_contig(setup.source.partitions):
         panel = held.panel_without(contig, held.relatedness)
-        for task in tasks:
-            found[task.partition.index] = delayed(score_partition, pure=False)(task, panel, setup.contig_of(task))
-    return [found[task.partition.index] for task in setup.genotypes.tasks]
+        for part in partitions:
+            found[part.index] = delayed(score_partition, pure=False)(part, panel, setup.contig_of(part))
+    return [found[part.index] for part in setup.source.partitions]
 
 
 def _column(parts: list[Delayed], sizes: list[int], n_traits: int, kind: str, name: str) -> dask.array.Array:
@@ -75,6 +75,6 @@ def _column(parts: list[Delayed], sizes: list[int], n_traits: int, kind: str, na
     return column
 
 
-def _pick(found: dict[str, Statistics], kind: str, name: str) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = getattr(found[kind], name)
+def _pick(found: ScoredPart, kind: str, name: str) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = getattr(found.statistics[kind], name)
     return values

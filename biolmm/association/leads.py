@@ -11,10 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from biolmm.association.forms import FormRequest, quadratic_forms
-from biolmm.association.gamma import left_out_contigs, read_columns
+from biolmm.association.gamma import left_out_contigs
 from biolmm.association.panel import group_of
 from biolmm.association.run import part_numbers
+from biolmm.association.score import kept_variants
 from biolmm.association.setup import ScanSetup
+from biolmm.genotypes.columns import standardised_columns
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.linalg.operators import column_dots
 from biolmm.loco.predictors import left_out_systems, refine
@@ -111,7 +113,7 @@ def _recompute(setup: ScanSetup, operator: GenotypeOperator, leads: pd.DataFrame
     chisq = num**2 / (den * total)
     return leads.assign(
         beta=num / den * batch.per_copy,
-        standard_error=np.abs(batch.per_copy) * np.sqrt(total / den),
+        standard_error=batch.per_copy * np.sqrt(total / den),
         chisq=chisq,
         neg_log_10_p_value=neg_log10_p_chisq(chisq),
     )
@@ -120,26 +122,26 @@ def _recompute(setup: ScanSetup, operator: GenotypeOperator, leads: pd.DataFrame
 def _read(setup: ScanSetup, operator: GenotypeOperator, leads: pd.DataFrame) -> _Batch:
     traits = {trait: t for t, trait in enumerate(setup.panel.traits)}
     contigs = [str(contig) for contig in leads["chromosome"]]
-    rows = _rows(setup, leads)
-    tables = setup.genotypes.scaling.tables[rows]
+    columns = standardised_columns(setup.source, _variants(setup, leads))
     return _Batch(
-        Z=read_columns(setup.genotypes, rows),
-        per_copy=tables[:, 1] - tables[:, 0],
+        Z=columns.Z,
+        per_copy=columns.scale,
         left_out=left_out_contigs(operator, setup.model, contigs),
         group=np.array([group_of(setup.panel, contig) for contig in contigs], dtype=np.int64),
         trait=np.array([traits[str(trait)] for trait in leads["trait"]], dtype=np.int64),
     )
 
 
-def _rows(setup: ScanSetup, leads: pd.DataFrame) -> NDArray[np.int64]:
-    """Return each lead's position among the scan's variants, from the part and the row where it is written."""
-    first = {}
-    stop = 0
-    for task, number in zip(setup.genotypes.tasks, part_numbers(setup), strict=True):
-        first[setup.contig_of(task), number] = stop
-        stop += len(task.partition.variants)
+def _variants(setup: ScanSetup, leads: pd.DataFrame) -> NDArray[np.int64]:
+    """Return each lead's store index, from the part and the row where it is written."""
+    written = {}
+    wanted = {(str(contig), int(part)) for contig, part in zip(leads["chromosome"], leads["part"], strict=True)}
+    for partition, number in zip(setup.source.partitions, part_numbers(setup), strict=True):
+        place = (setup.contig_of(partition), number)
+        if place in wanted:
+            written[place] = kept_variants(partition, setup.panel)
     places = zip(leads["chromosome"], leads["part"], leads["row"], strict=True)
-    return np.array([first[str(contig), int(part)] + int(row) for contig, part, row in places], dtype=np.int64)
+    return np.array([written[str(contig), int(part)][int(row)] for contig, part, row in places], dtype=np.int64)
 
 
 def _denominators(setup: ScanSetup, operator: GenotypeOperator, batch: _Batch) -> NDArray[np.float64]:

@@ -10,15 +10,18 @@ One product gives num (a column a trait), Uᵀz̃ and Qᵀz (columns a set of ob
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biolmm.genotypes.kernels import pack_masks
+from biolmm.genotypes.filters import VariantFilters
+from biolmm.genotypes.moments import SampleMasks
 from biolmm.genotypes.source import RowReader
+from biolmm.genotypes.standardised import Standardiser
 from biolmm.linalg.dense import DenseProjection
 from biolmm.linalg.operators import column_dots
 from biolmm.loco import ALL_CONTIGS
@@ -45,6 +48,25 @@ class SystemColumns:
     basis: slice
 
 
+class _LastUsed:
+    """Keeps the columns of the two groups used last: the parts of a contig follow one another."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[int, NDArray[np.float32]] = {}
+
+    def __reduce__(self) -> tuple[type[_LastUsed], tuple[()]]:
+        return _LastUsed, ()
+
+    def get(self, group: int, make: Callable[[int], NDArray[np.float32]]) -> NDArray[np.float32]:
+        with self._lock:
+            if group not in self._kept:
+                while len(self._kept) > 1:
+                    self._kept.pop(next(iter(self._kept)))
+                self._kept[group] = make(group)
+            return self._kept[group]
+
+
 @dataclass(frozen=True)
 class ScanPanel:
     """Everything that the parts of a scan share.
@@ -52,7 +74,7 @@ class ScanPanel:
     Attributes
     ----------
     reader
-        Packed rows of the cohort's samples from the store that is scanned.
+        Rows of the cohort's samples from the genotypes that are scanned.
     traits
         Names.
     system_of_trait
@@ -62,7 +84,7 @@ class ScanPanel:
     columns
         (N, …) residuals of the plain regression (T columns, if wanted), then U and Q of every system.
     masks
-        (S, words) packed masks.
+        The whole cohort, then the observed samples of every system.
     n_observed
         (S,) observed samples.
     predictors
@@ -79,6 +101,8 @@ class ScanPanel:
         (T, classes of allele frequency) mean exact ratio of the remainder.
     linear
         Whether the plain regression runs beside.
+    filters
+        Variants that fail are not tested.
     """
 
     reader: RowReader
@@ -86,7 +110,7 @@ class ScanPanel:
     system_of_trait: NDArray[np.int64]
     systems: tuple[SystemColumns, ...]
     columns: NDArray[np.float32]
-    masks: NDArray[np.uint64]
+    masks: SampleMasks
     n_observed: NDArray[np.int64]
     predictors: NDArray[np.float32] | None
     group_of_contig: dict[str, int]
@@ -96,6 +120,23 @@ class ScanPanel:
     gamma: NDArray[np.float64]
     linear: bool
     projections: tuple[DenseProjection, ...] | None = None
+    filters: VariantFilters = field(default_factory=VariantFilters)
+    _joined: _LastUsed = field(default_factory=_LastUsed, compare=False, repr=False)
+
+    @cached_property
+    def standardiser(self) -> Standardiser:
+        """How rows are standardised; statistics do not depend on it."""
+        return Standardiser(self.reader)
+
+    def multiplied(self, contig: str) -> NDArray[np.float32]:
+        """Return what a contig's variants are multiplied with, (N, …): its predictors, if any, then `columns`."""
+        if self.predictors is None:
+            return self.columns
+        return self._joined.get(group_of(self, contig), self._join)
+
+    def _join(self, group: int) -> NDArray[np.float32]:
+        predictors: NDArray[np.float32] = self.predictors[group].T  # type: ignore[index]
+        return np.ascontiguousarray(np.concatenate([predictors, self.columns], axis=1), np.float32)
 
     @cached_property
     def residual_squares(self) -> NDArray[np.float64]:
@@ -124,6 +165,7 @@ def build_panel(
     contig_index: dict[str, int],
     linear: bool,
     mixed: bool,
+    filters: VariantFilters,
 ) -> ScanPanel:
     """Lay out the columns of a scan.
 
@@ -141,6 +183,8 @@ def build_panel(
         Position of the model's contigs in `left_values`.
     linear, mixed
         Which statistics are wanted.
+    filters
+        Variants that fail are not tested.
     """
     used = sorted({int(s) for s in model.system_of_trait})
     spectra = [model.spectrum(system) for system in used]
@@ -167,7 +211,9 @@ def build_panel(
         system_of_trait=system_of_trait,
         systems=tuple(systems),
         columns=np.ascontiguousarray(np.concatenate(blocks, axis=1), dtype=np.float32),
-        masks=pack_masks(np.array([s.restriction.observed for s in spectra])),
+        masks=SampleMasks(
+            np.array([np.ones(reader.n_samples, dtype=bool), *(s.restriction.observed for s in spectra)])
+        ),
         n_observed=np.array([s.restriction.observed.sum() for s in spectra], dtype=np.int64),
         predictors=model.loco["predictor"].values if mixed and model.loco is not None else None,
         group_of_contig={contig: i for i, contig in enumerate(contigs)},
@@ -179,6 +225,7 @@ def build_panel(
         total_variance=model.loco["total_variance"].values if mixed and model.loco is not None else np.zeros((0, 0)),
         gamma=gamma,
         linear=linear,
+        filters=filters,
     )
 
 

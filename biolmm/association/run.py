@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biolmm.association.panel import ScanPanel
-from biolmm.association.score import Statistics, score_partition
+from biolmm.association.score import Statistics, n_counted, score_partition
 from biolmm.association.setup import ScanSetup
 from biolmm.atomic import write_json
 from biolmm.chunks import map_tasks
+from biolmm.genotypes.filters import add_counts
 from biolmm.genotypes.source import Partition
-from biolmm.genotypes.standardised import PartitionTask
 from biolmm.results.associations import write_part
-from biolmm.store.read import GenotypeStore
+from biolmm.store.data import GenotypeData
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,11 @@ class ScanSummary:
     Attributes
     ----------
     n_variants
-        Variants scanned.
+        Variants tested.
+    n_monomorphic
+        Variants among them that do not vary in the cohort.
+    removed
+        Variants that each filter took out.
     n_without_statistics
         Per trait, variants that do not vary among its samples once covariates are taken out.
     n_parts, n_resumed
@@ -40,6 +44,8 @@ class ScanSummary:
     """
 
     n_variants: int
+    n_monomorphic: int
+    removed: dict[str, int]
     n_without_statistics: dict[str, int]
     n_parts: int
     n_resumed: int
@@ -47,9 +53,10 @@ class ScanSummary:
 
 @dataclass(frozen=True)
 class _WritePart:
-    """Everything a worker needs to scan one part and write it."""
+    """Everything a worker needs to scan one part and write it; `labels` say what its variants are."""
 
-    task: PartitionTask
+    partition: Partition
+    labels: dict[str, NDArray[Any]]
     contig: str
     number: int
     marker: Path
@@ -58,7 +65,6 @@ class _WritePart:
 @dataclass(frozen=True)
 class _Shared:
     panel: ScanPanel
-    store: GenotypeStore
     folders: Mapping[str, Path]
     exact: bool
 
@@ -86,22 +92,30 @@ def run_scan(setup: ScanSetup, out: Path, markers: Path) -> ScanSummary:
     folders = {"associations": out / "associations", "linear": out / "linear"}
     if not setup.config.mixed:
         folders["linear"] = out / "associations"
+    store = setup.source.store
     jobs = [
-        _WritePart(task, setup.contig_of(task), number, markers / f"{task.partition.index:05d}.json")
-        for task, number in zip(setup.genotypes.tasks, part_numbers(setup), strict=True)
+        _WritePart(
+            partition=partition,
+            labels=variant_columns(store, partition.variants),
+            contig=setup.contig_of(partition),
+            number=number,
+            marker=markers / f"{partition.index:05d}.json",
+        )
+        for partition, number in zip(setup.source.partitions, part_numbers(setup), strict=True)
     ]
     receipts = [_receipt(job.marker, out) for job in jobs]
     todo = [job for job, receipt in zip(jobs, receipts, strict=True) if receipt is None]
-    by_task = {id(job.task): job for job in todo}
+    job_of = {job.partition.index: job for job in todo}
     log.info("scan: %d of %d parts to do", len(todo), len(jobs))
-    store = setup.genotypes.source.store
-    for panel, tasks in setup.groups([job.task for job in todo]) if todo else []:
-        shared = _Shared(panel, store, folders, setup.exact)
-        map_tasks(_scan_and_write, [by_task[id(task)] for task in tasks], shared)
+    for panel, partitions in setup.groups([job.partition for job in todo]) if todo else []:
+        shared = _Shared(panel, folders, setup.exact)
+        map_tasks(_scan_and_write, [job_of[partition.index] for partition in partitions], shared)
     done = [receipt for receipt in (_receipt(job.marker, out) for job in jobs) if receipt is not None]
     totals = np.sum([receipt["n_without_statistics"] for receipt in done], axis=0)
     return ScanSummary(
-        n_variants=setup.genotypes.source.n_variants,
+        n_variants=sum(receipt["n_variants"] for receipt in done),
+        n_monomorphic=sum(receipt["n_monomorphic"] for receipt in done),
+        removed=add_counts(receipt["removed"] for receipt in done),
         n_without_statistics=dict(zip(setup.panel.traits, (int(n) for n in totals), strict=True)),
         n_parts=len(jobs),
         n_resumed=len(jobs) - len(todo),
@@ -112,8 +126,7 @@ def part_numbers(setup: ScanSetup) -> list[int]:
     """Return the number of each partition among those of its contig: the part's name within the contig's folder."""
     seen: dict[int, int] = {}
     numbers = []
-    for task in setup.genotypes.tasks:
-        contig = task.partition.contig
+    for contig in (partition.contig for partition in setup.source.partitions):
         numbers.append(seen.get(contig, 0))
         seen[contig] = numbers[-1] + 1
     return numbers
@@ -121,27 +134,35 @@ def part_numbers(setup: ScanSetup) -> list[int]:
 
 def _scan_and_write(job: _WritePart, shared: _Shared) -> None:
     """Scan one part, write its files, then its receipt."""
-    found = score_partition(job.task, shared.panel, job.contig)
-    common = variant_columns(shared.store, job.task.partition)
-    system = shared.panel.system_of_trait
+    found = score_partition(job.partition, shared.panel, job.contig)
+    kept = np.searchsorted(job.partition.variants, found.variants)
+    common = {name: values[kept] for name, values in job.labels.items()}
+    if found.info is not None:
+        common["info"] = found.info
+    n = n_counted(shared.panel, job.partition)
     files = []
-    for kind, statistics in found.items():
-        for t, trait in enumerate(shared.panel.traits):
+    for kind, statistics in found.statistics.items():
+        for t, trait in enumerate(shared.panel.traits if len(found.variants) else ()):
             columns = {
                 **common,
-                **trait_columns(statistics, t, int(shared.panel.n_observed[system[t]])),
+                **trait_columns(statistics, t, int(n[t])),
                 "exact": np.full(len(statistics.beta), shared.exact or kind == "linear"),
             }
             files.append(write_part(shared.folders[kind], trait, job.contig, job.number, columns))
-    empty = np.isnan(next(iter(found.values())).chisq).sum(axis=0)
+    empty = np.isnan(next(iter(found.statistics.values())).chisq).sum(axis=0)
     root = shared.folders["associations"].parent
-    sizes = {str(file.relative_to(root)): file.stat().st_size for file in files}
-    write_json(job.marker, {"files": sizes, "n_without_statistics": empty.tolist()})
+    receipt = {
+        "files": {str(file.relative_to(root)): file.stat().st_size for file in files},
+        "n_variants": len(found.variants),
+        "n_monomorphic": found.n_monomorphic,
+        "n_without_statistics": empty.tolist(),
+        "removed": found.removed,
+    }
+    write_json(job.marker, receipt)
 
 
-def variant_columns(store: GenotypeStore, partition: Partition) -> dict[str, NDArray[Any]]:
-    """Return what identifies the variants of a partition."""
-    variants = partition.variants
+def variant_columns(store: GenotypeData, variants: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Return what identifies variants, given by their store indices."""
     return {
         "base_pair_location": store.variant_position[variants],
         "effect_allele": store.alt[variants],

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biolmm.association.panel import COLLINEAR, ScanPanel, group_of, maf_class_of
-from biolmm.genotypes.kernels import count_masked
-from biolmm.genotypes.standardised import PartitionTask, new_tile, product, row_blocks, sums_of_squares, unpacked
+from biolmm.contigs import Ploidy
+from biolmm.files.encoding import Rows
+from biolmm.genotypes.coding import Counted
+from biolmm.genotypes.filters import add_counts, information
+from biolmm.genotypes.source import Partition
+from biolmm.genotypes.standardised import CodedRows, coded_rows, new_tile, partition_task, sums_of_squares
 from biolmm.results.diagnostics import neg_log10_p_chisq, neg_log10_p_t
 
 
@@ -34,55 +39,134 @@ class Statistics:
     frequency: NDArray[np.float64]
 
 
-def score_partition(task: PartitionTask, panel: ScanPanel, contig: str) -> dict[str, Statistics]:
-    """Return the statistics of a partition's variants: `associations`, `linear`, or both.
+@dataclass(frozen=True)
+class ScoredPart:
+    """What came of one partition.
+
+    Attributes
+    ----------
+    variants
+        (b,) store indices of the variants that passed the filters.
+    statistics
+        `associations`, `linear`, or both.
+    info
+        (b,) imputation quality; None for hard calls.
+    n_monomorphic
+        Variants that do not vary in the cohort.
+    removed
+        Variants that each filter took out.
+    """
+
+    variants: NDArray[np.int64]
+    statistics: dict[str, Statistics]
+    info: NDArray[np.float64] | None
+    n_monomorphic: int
+    removed: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Rows of one partition that pass the filters."""
+
+    variants: NDArray[np.int64]
+    rows: Rows
+    counted: Counted
+    removed: dict[str, int]
+
+
+def score_partition(partition: Partition, panel: ScanPanel, contig: str) -> ScoredPart:
+    """Test a partition's variants.
 
     Notes
     -----
     Cost: one decode and 2·N·r flop a variant, r = T (twice with the plain regression) and k + C for each set of
     observed samples. Exact solver: n² flop more for each variant and trait.
     """
-    packed = panel.reader.rows(task.partition)
-    X = panel.columns
-    if panel.predictors is not None:
-        X = np.concatenate([panel.predictors[group_of(panel, contig)].T, X], axis=1)
-    X = np.ascontiguousarray(X, np.float32)
+    X = panel.multiplied(contig)
     tile = new_tile(panel.reader.n_samples)
-    parts: dict[str, list[Statistics]] = {}
-    for rows, tables in row_blocks(packed, task.tables, tile):
-        W = product(rows, tables, X, tile).astype(np.float64)
-        for kind, statistics in _block(panel, rows, tables, W, contig, tile).items():
-            parts.setdefault(kind, []).append(statistics)
-    return {kind: _joined(blocks) for kind, blocks in parts.items()}
+    scored = [_score(kept, partition, panel, contig, X, tile) for kept in _passing(partition, panel)]
+    infos = [part.info for part in scored if part.info is not None]
+    kinds = ["associations"] * panel.mixed + ["linear"] * panel.linear
+    return ScoredPart(
+        variants=np.concatenate([part.variants for part in scored]),
+        statistics={kind: _joined([part.statistics[kind] for part in scored]) for kind in kinds},
+        info=np.concatenate(infos) if infos else None,
+        n_monomorphic=sum(part.n_monomorphic for part in scored),
+        removed=add_counts(part.removed for part in scored),
+    )
+
+
+def kept_variants(partition: Partition, panel: ScanPanel) -> NDArray[np.int64]:
+    """Return the store indices of a partition's variants that pass the filters: the rows that its files have."""
+    if not panel.filters.active:
+        return partition.variants
+    return np.concatenate([kept.variants for kept in _passing(partition, panel)])
+
+
+def _passing(partition: Partition, panel: ScanPanel) -> Iterator[_Kept]:
+    """Read a partition chunk by chunk, count, and filter."""
+    reader = panel.reader
+    for where, rows in reader.blocks(partition):
+        variants = partition.variants[where]
+        counted = reader.coding.count(rows, reader.encoding, panel.masks, partition.ploidy)
+        found = panel.filters.passing(rows, reader, variants, counted, partition.ploidy)
+        if not found.kept.all():
+            variants, rows, counted = variants[found.kept], rows[found.kept], counted[found.kept]
+        yield _Kept(variants, rows, counted, found.removed)
+
+
+def _score(
+    kept: _Kept, partition: Partition, panel: ScanPanel, contig: str, X: NDArray[np.float32], tile: NDArray[np.float32]
+) -> ScoredPart:
+    """Test the variants of one chunk."""
+    reader = panel.reader
+    scaling = panel.standardiser.scaling(kept.counted.moments.of(0), partition.ploidy)
+    task = partition_task(replace(partition, variants=kept.variants), scaling, reader.coding)
+    coded = coded_rows(kept.rows, reader, task)
+    empty = np.zeros((0, len(panel.traits)))
+    none = Statistics(empty, empty, empty, empty, empty)
+    parts: dict[str, list[Statistics]] = {"associations": [none], "linear": [none]}
+    for start in range(0, len(coded), len(tile)):
+        where = slice(start, start + len(tile))
+        block = coded[where]
+        W = block.product(X, tile).astype(np.float64)
+        for kind, statistics in _block(panel, block, kept.counted[where], W, contig, tile).items():
+            parts[kind].append(statistics)
+    return ScoredPart(
+        kept.variants,
+        {kind: _joined(blocks) for kind, blocks in parts.items()},
+        information(reader, kept.variants),
+        int(np.count_nonzero(scaling.scale == 0)),
+        kept.removed,
+    )
 
 
 def _block(
-    panel: ScanPanel, packed: NDArray[np.uint8], tables: NDArray[np.float32], W: NDArray[np.float64], contig: str,
+    panel: ScanPanel, block: CodedRows, counted: Counted, W: NDArray[np.float64], contig: str,
     tile: NDArray[np.float32],
 ) -> dict[str, Statistics]:  # fmt: skip
     """Turn the product of one block of variants into statistics."""
     n_traits = len(panel.traits)
     num = W[:, :n_traits]
     rest = W[:, n_traits:] if panel.mixed else W
-    counts = count_masked(packed, panel.masks)
-    standard = tables.astype(np.float64)
-    squares = sums_of_squares(counts, panel.n_observed, standard)
+    moments = counted.moments
+    squares = sums_of_squares(moments, block.task.scaling)[:, 1:]
     left = np.stack([squares[:, s] - (rest[:, c.basis] ** 2).sum(axis=1) for s, c in enumerate(panel.systems)], axis=1)
-    varies = (left > COLLINEAR * np.maximum(squares, 1e-300)) & _has_two_kinds(counts, panel.n_observed)
+    varies = (left > COLLINEAR * np.maximum(squares, 1e-300)) & moments.vary[:, 1:]
     system = panel.system_of_trait
     norm2 = np.where(varies, left, np.nan)[:, system]
-    frequency = _frequencies(counts, panel.n_observed)[:, system]
-    per_copy = (standard[:, 1] - standard[:, 0])[:, None]  # what one copy of ALT adds to z
+    frequency = counted.frequency[:, 1:][:, system]
+    per_copy = block.task.scaling.scale[:, None]  # what one copy of ALT adds to z
     found = {}
     if panel.mixed:
         if panel.projections is None:
             den = _spectral_denominator(panel, rest, norm2, frequency, group_of(panel, contig))
         else:
-            den = np.where(np.isnan(norm2), np.nan, _exact_denominator(panel, packed, tables, tile))
+            den = np.where(np.isnan(norm2), np.nan, _exact_denominator(panel, block, tile))
         den /= panel.total_variance[group_of(panel, contig)]
         chisq = num**2 / den
         found["associations"] = Statistics(
-            num / den * per_copy, np.abs(per_copy) / np.sqrt(den), chisq, neg_log10_p_chisq(chisq), frequency
+            num / den * per_copy, per_copy / np.sqrt(den), chisq, neg_log10_p_chisq(chisq), frequency
         )
     if panel.linear:
         found["linear"] = _linear(panel, rest[:, :n_traits], norm2, per_copy, frequency)
@@ -104,17 +188,15 @@ def _spectral_denominator(
     return den
 
 
-def _exact_denominator(
-    panel: ScanPanel, packed: NDArray[np.uint8], tables: NDArray[np.float32], tile: NDArray[np.float32]
-) -> NDArray[np.float64]:
+def _exact_denominator(panel: ScanPanel, block: CodedRows, tile: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return `z̃ᵀ H₋c⁻¹ z̃` by triangular solves, (b, T)."""
     if panel.projections is None:
         raise ValueError("the panel holds no factors")
     N = panel.reader.n_samples
-    Z = np.empty((N, len(packed)))
+    Z = np.empty((N, len(block)))
     for left in range(0, N, tile.shape[1]):
         right = min(left + tile.shape[1], N)
-        Z[left:right] = unpacked(packed, tables, tile, left, right).T
+        Z[left:right] = block.unpacked(tile, left, right).T
     return np.stack([projection.forms(Z) for projection in panel.projections], axis=1)
 
 
@@ -129,20 +211,15 @@ def _linear(
     variance = np.maximum(panel.residual_squares - num * beta, 0.0) / df / norm2
     t = beta / np.sqrt(variance)
     # z is the genotype times `per_copy`: per copy of ALT the effect is β times it.
-    return Statistics(beta * per_copy, np.sqrt(variance) * np.abs(per_copy), t**2, neg_log10_p_t(t, df), frequency)
+    return Statistics(beta * per_copy, np.sqrt(variance) * per_copy, t**2, neg_log10_p_t(t, df), frequency)
 
 
-def _frequencies(counts: NDArray[np.int32], n_observed: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the ALT frequency under each mask, (b, S); NaN without a call."""
-    het, hom, missing = (counts[:, :, i].astype(np.float64) for i in range(3))
-    called = n_observed - missing
-    return np.asarray(np.divide(het + 2 * hom, 2 * called, out=np.full(called.shape, np.nan), where=called > 0))
-
-
-def _has_two_kinds(counts: NDArray[np.int32], n_observed: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return where two kinds of calls occur under a mask, (b, S): a missing call at the mean is no variation."""
-    ref = n_observed - counts.sum(axis=2)
-    return np.asarray((counts[:, :, :2] > 0).sum(axis=2) + (ref > 0) > 1)
+def n_counted(panel: ScanPanel, partition: Partition) -> NDArray[np.int64]:
+    """Return how many samples each trait's tests rest on, (T,): those observed, on Y the males among them."""
+    n = panel.n_observed
+    if partition.ploidy == Ploidy.Y:
+        n = panel.masks.within(panel.reader.coding.male).n_observed[1:]
+    return n[panel.system_of_trait]
 
 
 def _joined(blocks: list[Statistics]) -> Statistics:

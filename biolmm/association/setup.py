@@ -13,8 +13,9 @@ from biolmm.association.gamma import GammaEstimate, estimate_gamma, left_out_con
 from biolmm.association.panel import MAF_CLASSES, ScanPanel, build_panel
 from biolmm.errors import ParameterError
 from biolmm.genotypes.dense import DenseRelatedness
+from biolmm.genotypes.filters import VariantFilters
 from biolmm.genotypes.operator import NO_CONTIG, GenotypeOperator
-from biolmm.genotypes.standardised import PartitionTask, StandardisedGenotypes
+from biolmm.genotypes.source import ChosenGenotypes, Partition
 from biolmm.loco.predictors import trait_projection
 from biolmm.loco.systems import left_out_values
 from biolmm.reml.model import NullModel
@@ -36,6 +37,8 @@ class ScanConfig:
         What a locus is.
     seed
         Chooses the variants on which γ is measured.
+    filters
+        Variants that fail are not tested.
     """
 
     mixed: bool = True
@@ -44,6 +47,7 @@ class ScanConfig:
     lead_neg_log10_p: float = field(default=float(-np.log10(5e-8)))
     lead_window_bp: int = 500_000
     seed: int = 1
+    filters: VariantFilters = field(default_factory=VariantFilters)
 
     def __post_init__(self) -> None:
         if not (self.mixed or self.linear):
@@ -56,7 +60,7 @@ class ScanSetup:
 
     Attributes
     ----------
-    genotypes
+    source
         The variants to scan, on the model's samples.
     panel
         What all parts share.
@@ -68,7 +72,7 @@ class ScanSetup:
         For each system, eigenvalues under each left-out contig, see `left_out_values`; empty where none are used.
     """
 
-    genotypes: StandardisedGenotypes
+    source: ChosenGenotypes
     panel: ScanPanel
     gamma: GammaEstimate | None
     model: NullModel
@@ -81,9 +85,9 @@ class ScanSetup:
         """Whether every denominator is exact."""
         return self.config.mixed and self.model.settings["solver"] == "exact"
 
-    def contig_of(self, task: PartitionTask) -> str:
+    def contig_of(self, partition: Partition) -> str:
         """Return the name of a part's contig."""
-        return str(self.genotypes.source.store.contig_id[task.partition.contig])
+        return str(self.source.store.contig_id[partition.contig])
 
     @cached_property
     def relatedness(self) -> DenseRelatedness | None:
@@ -98,24 +102,24 @@ class ScanSetup:
         factors = tuple(trait_projection(K, self.model, t) for t in range(len(self.panel.traits)))
         return replace(self.panel, projections=factors)
 
-    def by_contig(self, tasks: Sequence[PartitionTask]) -> list[tuple[int, list[PartitionTask]]]:
+    def by_contig(self, parts: Sequence[Partition]) -> list[tuple[int, list[Partition]]]:
         """Return the parts by the contig left out for them (−1: none); in one group where all share a panel."""
         if not self.exact or self.operator is None:
-            return [(NO_CONTIG, list(tasks))]
-        left_out = left_out_contigs(self.operator, self.model, [self.contig_of(task) for task in tasks])
-        pairs = list(zip(left_out.tolist(), tasks, strict=True))
+            return [(NO_CONTIG, list(parts))]
+        left_out = left_out_contigs(self.operator, self.model, [self.contig_of(part) for part in parts])
+        pairs = list(zip(left_out.tolist(), parts, strict=True))
         return [
-            (contig, [task for out, task in pairs if out == contig]) for contig in sorted({out for out, _ in pairs})
+            (contig, [part for out, part in pairs if out == contig]) for contig in sorted({out for out, _ in pairs})
         ]
 
-    def groups(self, tasks: Sequence[PartitionTask]) -> Iterator[tuple[ScanPanel, list[PartitionTask]]]:
+    def groups(self, parts: Sequence[Partition]) -> Iterator[tuple[ScanPanel, list[Partition]]]:
         """Yield the parts with their panel: all at once, or with the exact solver contig by contig."""
-        for contig, chosen in self.by_contig(tasks):
+        for contig, chosen in self.by_contig(parts):
             yield self.panel_without(contig, self.relatedness), chosen
 
 
 def prepare_scan(
-    genotypes: StandardisedGenotypes,
+    source: ChosenGenotypes,
     model: NullModel,
     operator: GenotypeOperator | None,
     config: ScanConfig,
@@ -136,14 +140,15 @@ def prepare_scan(
         contig_index = {name: i for i, name in enumerate(operator.source.store.contig_id)}
         values = dict(zip(used, left_out_values(operator, [model.spectrum(s) for s in used]), strict=True))
         if gamma is None:
-            gamma = estimate_gamma(operator, model, genotypes, values, config.seed)
+            gamma = estimate_gamma(operator, model, source, values, config.seed, config.filters)
     panel = build_panel(
-        genotypes.source.reader,
+        source.reader,
         model,
         left_values=[values.get(s, np.zeros((1, 0))) for s in used if s in set(model.system_of_trait.tolist())],
         gamma=gamma.gamma if gamma is not None else np.ones((n_traits, len(MAF_CLASSES))),
         contig_index=contig_index,
         linear=config.linear,
         mixed=config.mixed,
+        filters=config.filters,
     )
-    return ScanSetup(genotypes, panel, gamma, model, operator, config, values)
+    return ScanSetup(source, panel, gamma, model, operator, config, values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 
 from biolmm.cli.options import (
     cohort_inputs,
+    filter_options,
     genotype_inputs,
     method_option,
     model_options,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 @cli.command()
 @genotype_inputs
+@filter_options
 @cohort_inputs
 @model_options
 @scan_options
@@ -50,6 +53,7 @@ def gwas(**options: Any) -> None:
 
 @cli.command()
 @genotype_inputs
+@filter_options
 @cohort_inputs
 @model_options
 @output
@@ -70,6 +74,7 @@ def fit(**options: Any) -> None:
 
 @cli.command()
 @genotype_inputs
+@filter_options
 @click.option("--model", type=PATH, required=True, metavar="FOLDER", help="The folder that fit or gwas wrote.")
 @click.option("--loco/--no-loco", default=None, help="Leave the tested variant's contig out; by default as fitted.")
 @scan_options
@@ -103,6 +108,7 @@ def _analysis(options: dict[str, Any]) -> AnalysisConfig:
     """Turn the options of gwas, fit and scan into a configuration."""
     from biolmm.association.setup import ScanConfig
     from biolmm.cohort import CohortConfig
+    from biolmm.genotypes.filters import VariantFilters
     from biolmm.pipeline import AnalysisConfig, Inputs, Resources
     from biolmm.reml.fit import FitConfig
     from biolmm.reml.spectrum import SpectrumConfig
@@ -111,6 +117,9 @@ def _analysis(options: dict[str, Any]) -> AnalysisConfig:
         return {name: options[name] for name in names if name in options}
 
     inputs = Inputs(**given(*Inputs.__dataclass_fields__))
+    filters = VariantFilters(**given(*VariantFilters.__dataclass_fields__))
+    model_min_maf = options.get("model_min_maf")
+    model_filters = filters if model_min_maf is None else replace(filters, min_maf=model_min_maf)
     spectrum = SpectrumConfig(seed=options["seed"], n_pairs=options.get("eigenpairs", 20))
     names: dict[str, Any] = {
         name: options[name] or None if name != "categorical" else options[name]
@@ -122,8 +131,11 @@ def _analysis(options: dict[str, Any]) -> AnalysisConfig:
         out=options["out"],
         cohort=CohortConfig(**names, **given("transform")),
         fit=FitConfig(**given("solver", "loco", "alpha", "scale", "loco_tolerance", "fixed_h2"), spectrum=spectrum),
-        scan=ScanConfig(exact_leads=options.get("exact_leads", True), seed=options["seed"]),
-        resources=Resources(threads=options["threads"], memory_bytes=budget_bytes(options["memory"])),
+        scan=ScanConfig(exact_leads=options.get("exact_leads", True), seed=options["seed"], filters=filters),
+        model_filters=model_filters,
+        resources=Resources(
+            threads=options["threads"], memory_bytes=budget_bytes(options["memory"]), scratch=options["scratch"]
+        ),
         **given("method", "n_pcs", "known_model"),
         ssf="ssf" in options.get("formats", ()),
         command=shlex.join(["biolmm", *sys.argv[1:]]),

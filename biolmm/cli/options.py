@@ -36,11 +36,52 @@ resources = _together(
     ),
     click.option("--plan", is_flag=True, help="Print passes, bytes and memory of every stage, and stop."),
 )
+reading = _together(
+    click.option("--sample-file", type=PATH, metavar="FILE", help="The .sample file of BGEN files that name no samples."),
+    click.option("--encoding", type=click.Choice(["auto", "calls", "dosage8", "dosage16"]), default="auto", show_default=True,
+                 help="Read files as hard calls or as dosages of 8 or 16 bits; auto: dosages where there are any."),
+    click.option("--samples", type=click.Choice(["intersection", "union"]), default="intersection", show_default=True,
+                 help="Of files that hold different people: those in all of them, or everybody."),
+)  # fmt: skip
 genotype_inputs = _together(
     click.option("--genotypes", type=PATH, multiple=True, required=True, metavar="PATH",
-                 help="A store (NAME.zarr) or a PLINK .bed file; repeat for one file a chromosome."),
+                 help="A store (NAME.zarr), or BED, PGEN, BGEN, VCF, BCF or VCF Zarr; repeat, or quote a pattern such as "
+                 "'chr{1..22}.bgen'."),
+    reading,
     click.option("--extract", type=PATH, metavar="FILE", help="Scan only the variants listed."),
     click.option("--exclude", type=PATH, metavar="FILE", help="Leave out the variants listed, everywhere."),
+    click.option("--region", "regions", multiple=True, metavar="REGION", help="Scan only here, such as 6:25mb-34mb; repeat."),
+    click.option("--exclude-region", "exclude_regions", multiple=True, metavar="REGION",
+                 help="Leave out a region, mhc or long-range-ld, everywhere; repeat."),
+    click.option("--build", metavar="BUILD", help="GRCh37 or GRCh38: where PAR, mhc and long-range-ld are."),
+    click.option("--male-x", type=click.Choice(["0/2", "0/1"]), default="0/2", show_default=True,
+                 help="How males count on X outside PAR."),
+)  # fmt: skip
+filter_options = _together(
+    click.option(
+        "--min-maf", type=float, default=0.0, metavar="F", help="Only variants of this minor allele frequency."
+    ),
+    click.option("--min-mac", type=float, default=0.0, metavar="N", help="Only variants of this minor allele count."),
+    click.option(
+        "--max-missing", type=float, default=1.0, metavar="F", help="Only variants with no more missing genotypes."
+    ),
+    click.option("--min-info", type=float, default=0.0, metavar="R", help="Only variants of this imputation quality."),
+    click.option(
+        "--min-hwe-p", type=float, default=0.0, metavar="P", help="Only variants in Hardy-Weinberg proportions."
+    ),
+)
+choosing = _together(
+    click.argument("genotypes", type=PATH, nargs=-1, required=True),
+    reading,
+    click.option("--keep", type=PATH, metavar="FILE", help="Only the samples listed."),
+    click.option("--remove", type=PATH, metavar="FILE", help="Not the samples listed."),
+    click.option("--extract", type=PATH, metavar="FILE", help="Only the variants listed."),
+    click.option("--exclude", type=PATH, metavar="FILE", help="Not the variants listed."),
+    click.option("--region", "regions", multiple=True, metavar="REGION", help="Only here, such as 6:25mb-34mb; repeat."),
+    click.option("--exclude-region", "exclude_regions", multiple=True, metavar="REGION",
+                 help="Leave out a region, mhc or long-range-ld; repeat."),
+    click.option("--build", metavar="BUILD", help="GRCh37 or GRCh38: where PAR, mhc and long-range-ld are."),
+    filter_options,
 )  # fmt: skip
 cohort_inputs = _together(
     click.option("--traits", type=PATH, required=True, metavar="TABLE", help="Traits: TSV, CSV or Parquet with sample ids."),
@@ -50,7 +91,12 @@ cohort_inputs = _together(
     click.option("--categorical", multiple=True, metavar="NAME", help="Numbers of this covariate name categories; repeat."),
     click.option("--keep", type=PATH, metavar="FILE", help="Only the samples listed."),
     click.option("--remove", type=PATH, metavar="FILE", help="Not the samples listed."),
+    click.option("--model-genotypes", type=PATH, multiple=True, metavar="PATH",
+                 help="Make the relatedness matrix of these genotypes (array) instead of --genotypes (imputed); repeat."),
     click.option("--model-extract", type=PATH, metavar="FILE", help="Make the relatedness matrix of the variants listed."),
+    click.option("--model-exclude-region", "model_exclude_regions", multiple=True, metavar="REGION",
+                 help="Leave a region, mhc or long-range-ld out of the relatedness matrix; repeat."),
+    click.option("--model-min-maf", type=float, metavar="F", help="--min-maf for the relatedness matrix, where it differs."),
     click.option("--transform", type=click.Choice(["none", "rint", "rint-indirect"]), default="none", show_default=True,
                  help="Rank-based inverse normal transform, of the trait or of its residuals on the covariates."),
     click.option("--missing-value", metavar="NUMBER", help="A number that means missing in the tables, such as -9."),
@@ -77,6 +123,9 @@ scan_options = _together(
 output = _together(
     click.option("--out", type=PATH, required=True, metavar="FOLDER", help="Where the results go."),
     click.option("--overwrite", is_flag=True, help="Replace the results of another analysis in that folder."),
+    click.option(
+        "--scratch", type=PATH, metavar="FOLDER", help="Where results for an s3:// or gs:// --out are kept meanwhile."
+    ),
 )
 method_option = click.option(
     "--method",

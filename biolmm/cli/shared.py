@@ -7,16 +7,33 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from biolmm.errors import ParameterError
 
 if TYPE_CHECKING:
-    from biolmm.memory import StagePlan
+    import numpy as np
+    from numpy.typing import NDArray
 
-PATH = click.Path(path_type=Path)
+    from biolmm.memory import StagePlan
+    from biolmm.store.data import GenotypeData
+
+
+class _Place(click.ParamType):  # type: ignore[type-arg]
+    """A local path, or a URL of an object store."""
+
+    name = "path"
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Read what the user wrote."""
+        from biolmm.places import place
+
+        return place(value)
+
+
+PATH = _Place()
 
 
 @contextmanager
@@ -56,6 +73,26 @@ def numbers(text: str, name: str) -> float | tuple[float, ...]:
     except ValueError as error:
         raise ParameterError(f"--{name} {text!r} is not a number or a list of numbers such as 0.2,0.5.") from error
     return values[0] if len(values) == 1 else values
+
+
+def open_genotypes(paths: tuple[Path, ...], options: dict[str, Any]) -> GenotypeData:
+    """Open a store, or files with the options of `reading`."""
+    from biolmm.pipeline import Inputs
+    from biolmm.pipeline.genotypes import open_data
+
+    taken = {name: options[name] for name in ("sample_file", "encoding", "samples")}
+    return open_data(paths, Inputs(genotypes=paths, **taken))
+
+
+def listed_samples(data: GenotypeData, options: dict[str, Any]) -> NDArray[np.int64]:
+    """Return the indices of the samples that `--keep` and `--remove` leave."""
+    import numpy
+
+    from biolmm.cohort.samples import all_samples, apply_lists
+    from biolmm.files.lists import read_id_list
+
+    keep, remove = (read_id_list(options[name]) if options[name] else None for name in ("keep", "remove"))
+    return numpy.flatnonzero(apply_lists(all_samples(data.sample_id), keep, remove).kept)
 
 
 def print_plans(plans: list[StagePlan], memory: str | None) -> None:

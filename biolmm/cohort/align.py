@@ -24,6 +24,7 @@ def align_cohort(
     traits: pd.DataFrame,
     covariates: pd.DataFrame | None = None,
     config: CohortConfig | None = None,
+    available: NDArray[np.bool_] | None = None,
 ) -> Cohort:
     """Align traits and covariates with the genotypes by sample id.
 
@@ -38,6 +39,8 @@ def align_cohort(
         One row a sample: as `read_table` gives them, indexed by id, or with a column `IID` or `sample_id`.
     config
         What to use of them, and how.
+    available
+        Which samples of the genotypes are in every other set of genotypes that is used; all by default.
 
     Returns
     -------
@@ -71,7 +74,10 @@ def align_cohort(
     trait_source = source_name(traits, "the trait table")
     traits = index_by_sample(traits, trait_source)
     trait_names = select_traits(traits, config, trait_source)
-    selection = apply_lists(all_samples(store_sample_id), config.keep, config.remove)
+    selection = all_samples(store_sample_id)
+    if available is not None:
+        selection = selection.restrict(available, "not in the genotypes to be scanned")
+    selection = apply_lists(selection, config.keep, config.remove)
     selection = apply_table(selection, list(traits.index), trait_source, "traits")
     selection, design, missing = _design(selection, covariates, config)
     names, columns, reasons = independent_covariates(design.names, design.columns)

@@ -8,6 +8,7 @@ so that the high bit is the complement of the high bit and the low bit is the ex
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -19,10 +20,21 @@ from numpy.typing import NDArray
 
 from biolmm.errors import InputFileError, OutputError
 from biolmm.files.bed_tables import read_bim, read_fam, reading
-from biolmm.files.encoding import row_bytes
-from biolmm.files.genotypes import SampleTable, VariantTable
+from biolmm.files.encoding import Encoding, recode_rows, row_bytes
+from biolmm.files.genotypes import Block, SampleTable, Source, VariantTable
+from biolmm.places import is_remote, place, read_at
 
-__all__ = ["BedFiles", "bed_files", "check_bed", "read_bim", "read_fam", "read_packed_rows", "write_bed"]
+__all__ = [
+    "BedDecoder",
+    "BedFiles",
+    "bed_files",
+    "check_bed",
+    "open_bed",
+    "read_bim",
+    "read_fam",
+    "read_packed_rows",
+    "write_bed",
+]
 
 MAGIC = b"\x6c\x1b"
 HEADER_BYTES = 3
@@ -37,6 +49,54 @@ class BedFiles:
     fam: Path
 
 
+@dataclass(frozen=True)
+class BedDecoder:
+    """Reads rows of one `.bed`."""
+
+    bed: Path
+    n_samples: int
+    n_variants: int
+
+    def read(self, start: int, stop: int, encoding: Encoding) -> Block:
+        """Read variants `start` to `stop`; dosages of hard calls are whole numbers.
+
+        Raises
+        ------
+        InputFileError
+            As `read_packed_rows`.
+        """
+        if not 0 <= start <= stop <= self.n_variants:
+            raise IndexError(f"variants {start} to {stop} of {self.n_variants}")
+        rows = read_packed_rows(self.bed, self.n_samples, start, stop)
+        return Block(recode_rows(rows, self.n_samples, Encoding.CALLS, encoding))
+
+
+def open_bed(path: Path | str) -> Source:
+    """Open a PLINK 1 file set by its `.bed`, or by its name without the suffix.
+
+    Raises
+    ------
+    InputFileError
+        As `bed_files`, `read_fam`, `read_bim` and `check_bed`.
+
+    Notes
+    -----
+    **Cost**: reads the `.fam` and the `.bim`, and up to 1,000 bytes of the `.bed`.
+    """
+    files = bed_files(path)
+    samples, variants = read_fam(files.fam), read_bim(files.bim)
+    check_bed(files, samples.n, variants)
+    return Source(
+        path=files.bed,
+        samples=samples,
+        variants=variants,
+        has_dosages=False,
+        decoder=BedDecoder(files.bed, samples.n, variants.n),
+        files=(files.bed, files.bim, files.fam),
+        notes={"kind": "bed"},
+    )
+
+
 def bed_files(path: Path | str) -> BedFiles:
     """Find the file set of a `.bed` path, or of its name without the suffix.
 
@@ -45,7 +105,7 @@ def bed_files(path: Path | str) -> BedFiles:
     InputFileError
         When one of the three files is missing, or the path names something else.
     """
-    path = Path(path)
+    path = place(path)
     bed = path if path.suffix == ".bed" else path.with_name(path.name + ".bed")
     if path != bed and path.exists():
         raise InputFileError(f"{path} is not a .bed file: give the .bed, with its .bim and .fam beside it.")
@@ -106,13 +166,22 @@ def _check_padding(files: BedFiles, n_samples: int, n_variants: int) -> None:
     if not used or not n_variants:
         return
     with reading(files.bed):
-        calls = np.memmap(files.bed, np.uint8, "r", HEADER_BYTES, (n_variants, bed_row_bytes(n_samples)))
-        last = np.array(calls[:: max(1, n_variants // 1000), -1])
+        last = _last_bytes(files.bed, n_variants, bed_row_bytes(n_samples))
     if (last >> (2 * used)).any():
         raise InputFileError(
             f"{files.bed} holds calls of more than the {n_samples:,} samples of {files.fam.name}: lines are missing "
             "there. Give the .fam that belongs to it."
         )
+
+
+def _last_bytes(bed: Path, n_variants: int, row_bytes: int) -> NDArray[np.uint8]:
+    """Read the last byte of up to 1,000 rows; of an object, where each is a request, of up to 32."""
+    if not is_remote(bed):
+        calls = np.memmap(bed, np.uint8, "r", HEADER_BYTES, (n_variants, row_bytes))
+        return np.array(calls[:: max(1, n_variants // 1000), -1])
+    ends = HEADER_BYTES + row_bytes * np.unique(np.linspace(1, n_variants, 32).astype(np.int64))
+    with ThreadPoolExecutor(len(ends)) as threads:
+        return np.frombuffer(b"".join(threads.map(lambda end: read_at(bed, end - 1, 1), ends.tolist())), np.uint8)
 
 
 def _check_header(files: BedFiles, header: bytes) -> None:

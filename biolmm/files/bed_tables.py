@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,6 @@ from numpy.typing import NDArray
 
 from biolmm.errors import InputFileError, named
 from biolmm.files.genotypes import SampleTable, VariantTable, as_strings
-
-MAX_CONTIG_RUNS = 1000
-"""More runs of consecutive variants of one contig than this mean that the file is not sorted."""
 
 _FAM_COLUMNS = "family id, sample id, father, mother, sex, phenotype"
 _BIM_COLUMNS = "chromosome, variant id, position in centimorgans, position in base pairs, allele 1, allele 2"
@@ -50,29 +48,24 @@ def read_fam(path: Path) -> SampleTable:
 
 
 def read_bim(path: Path) -> VariantTable:
-    """Read the variants of a `.bim`; a leading `chr` of contig names is dropped.
+    """Read the variants of a `.bim`.
 
     Returns
     -------
-    Variants in the file's order, ALT = column 5, REF = column 6; contigs in the order of their first appearance.
-    Negative positions, which mark unplaced variants that PLINK leaves out, are kept as they are.
+    Variants in the file's order, ALT = column 5, REF = column 6; contigs as they are spelled, in the order of their
+    first appearance. Negative positions, which mark unplaced variants that PLINK leaves out, are kept as they are.
 
     Raises
     ------
     InputFileError
-        When the file is unreadable, empty, has lines without six columns, a position that is not a number of base
-        pairs, or more than `MAX_CONTIG_RUNS` runs of contigs.
+        When the file is unreadable, empty, has lines without six columns, or a position that is not a number of base
+        pairs.
     """
     table = _read_columns(path, _BIM_COLUMNS)
     codes, names = pd.factorize(table[0])
-    contig_id, recode = np.unique([_plain_contig(name) for name in names], return_inverse=True)
-    first = np.array([np.flatnonzero(recode == i)[0] for i in range(len(contig_id))])
-    order = np.argsort(first)
-    contig = np.argsort(order)[recode][codes].astype(np.int32)
-    _check_runs(path, contig)
     return VariantTable(
-        contig=contig,
-        contig_id=tuple(contig_id[order].tolist()),
+        contig=codes.astype(np.int32),
+        contig_id=tuple(names.tolist()),
         position=_positions(path, table[3]),
         variant_id=as_strings(table[1].to_numpy(dtype=object)),
         ref=as_strings(table[5].to_numpy(dtype=object)),
@@ -106,21 +99,6 @@ def reading(path: Path) -> Iterator[None]:
         raise InputFileError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _plain_contig(name: str) -> str:
-    return re.sub(r"^chr(?=.)", "", name, flags=re.IGNORECASE)
-
-
-def _check_runs(path: Path, contig: NDArray[np.int32]) -> None:
-    n_runs = 1 + int(np.count_nonzero(np.diff(contig)))
-    if n_runs > MAX_CONTIG_RUNS:
-        stem = path.with_suffix("")
-        raise InputFileError(
-            f"{path} is not sorted: its variants change chromosome {n_runs - 1:,} times. Sort them: "
-            f"plink2 --bfile {stem} --make-pgen --sort-vars --out sorted, "
-            "then plink2 --pfile sorted --make-bed --out sorted"
-        )
-
-
 def _positions(path: Path, column: pd.Series[str]) -> NDArray[np.int64]:
     try:
         return np.asarray(column.astype("int64"), np.int64)
@@ -133,15 +111,16 @@ def _positions(path: Path, column: pd.Series[str]) -> NDArray[np.int64]:
 
 def _read_columns(path: Path, columns: str) -> pd.DataFrame:
     """Read whitespace-separated text of exactly six columns, all as strings."""
-    with reading(path):
+    with reading(path), path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas' word for a first line of too many columns
         try:
             table = pd.read_csv(
-                path, sep=r"\s+", header=None, names=range(_N_COLUMNS + 1), dtype=str, na_filter=False,
+                file, sep=r"\s+", header=None, names=range(_N_COLUMNS + 1), dtype=str, na_filter=False,
                 quoting=csv.QUOTE_NONE, index_col=False, encoding="utf-8", compression=None,
             )  # fmt: skip
         except pd.errors.EmptyDataError:
             table = pd.DataFrame()
-        except pd.errors.ParserError:
+        except (pd.errors.ParserError, pd.errors.ParserWarning):
             raise _wrong_columns(path, columns) from None
     if table.empty:
         raise InputFileError(f"{path} is empty.")

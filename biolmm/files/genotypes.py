@@ -90,11 +90,17 @@ class Block:
     haplotype_squares
         (b,) Σᵢ (h²ᵢ₁ + h²ᵢ₂) of the haplotypes' dosages over the samples with a genotype; None where the file has
         none. It is what Minimac's R² needs beside the dosages.
+    dosage_sum, dosage_squares
+        (b,) Σᵢ dᵢ and Σᵢ dᵢ² over the samples with a genotype, before the dosages are rounded to codes; None where they
+        are summed from the rows. Many small dosages of a rare variant round to nothing in 8 bits, which would spoil
+        its quality.
     """
 
     rows: Rows
     expected_squares: NDArray[np.float64] | None = None
     haplotype_squares: NDArray[np.float64] | None = None
+    dosage_sum: NDArray[np.float64] | None = None
+    dosage_squares: NDArray[np.float64] | None = None
 
 
 class Decoder(Protocol):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO, cast
 
 from biolmm.errors import InputFileError
 
@@ -54,8 +57,11 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     for magic, what in _NOT_TEXT.items():
         if start.startswith(magic):
             raise InputFileError(f"'{path}' is {what}.")
-    opened = gzip.open if start.startswith(_GZIP_MAGIC) else open
-    with opened(path, "rt", encoding="utf-8-sig") as text:
+    with ExitStack() as opened:
+        content: IO[bytes] = opened.enter_context(path.open("rb"))
+        if start.startswith(_GZIP_MAGIC):
+            content = cast(IO[bytes], opened.enter_context(gzip.open(content)))
+        text = opened.enter_context(io.TextIOWrapper(content, encoding="utf-8-sig"))
         yield from _checked_lines(text, path)
 
 
@@ -77,3 +83,5 @@ def _checked_lines(text: Iterable[str], path: Path) -> Iterator[tuple[int, str]]
         raise InputFileError(
             f"'{path}' is a damaged or truncated gzip file (after line {number:,}: {error}). Copy or make it again."
         ) from None
+    except OSError as error:
+        raise InputFileError(f"'{path}' cannot be read: {error.strerror or error}.") from None

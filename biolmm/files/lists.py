@@ -7,11 +7,12 @@ from pathlib import Path
 from biolmm.errors import InputFileError
 from biolmm.files.lines import read_lines
 from biolmm.files.tables import ID_COLUMNS
+from biolmm.places import place
 
 _VARIANT_COLUMNS = ("id", "snp", "snpid", "rsid", "rs", "variant_id", "variant", "markername", "marker")
 
 
-def read_id_list(path: str | Path, table: str = "samples") -> tuple[str, ...]:
+def read_id_list(path: str | Path, table: str = "samples", *, may_be_empty: bool = False) -> tuple[str, ...]:
     """Read sample ids: one a line, or `FID IID` (what follows is ignored, so a .fam file will do).
 
     Parameters
@@ -20,6 +21,8 @@ def read_id_list(path: str | Path, table: str = "samples") -> tuple[str, ...]:
         Text, gzipped or not. A header naming `IID` or `sample_id` is tolerated, and then says which column is meant.
     table
         What is listed, for messages.
+    may_be_empty
+        Whether a list of nobody is no mistake: of whom to leave out.
 
     Returns
     -------
@@ -31,7 +34,7 @@ def read_id_list(path: str | Path, table: str = "samples") -> tuple[str, ...]:
     InputFileError
         When the file cannot be read, holds no id, or its lines have now one, now two columns.
     """
-    path = Path(path)
+    path = place(path)
     rows = _read_rows(path)
     field: int | None = None
     if rows:
@@ -42,10 +45,10 @@ def read_id_list(path: str | Path, table: str = "samples") -> tuple[str, ...]:
     elif rows:
         field = min(len(rows[0][1]) - 1, 1)
     ids = [_field(fields, field or 0, f"'{path}', line {number:,}", rows[0]) for number, fields in rows]
-    return _unique(ids, path, table)
+    return _unique(ids, path, table, may_be_empty)
 
 
-def read_variant_list(path: str | Path) -> tuple[str, ...]:
+def read_variant_list(path: str | Path, *, may_be_empty: bool = False) -> tuple[str, ...]:
     """Read variant ids: one a line; of several columns, the one that the header names `ID`, `SNP` or `rsid`.
 
     Returns
@@ -58,7 +61,7 @@ def read_variant_list(path: str | Path) -> tuple[str, ...]:
     InputFileError
         When the file cannot be read, holds no id, or has several columns and no header that names one.
     """
-    path = Path(path)
+    path = place(path)
     rows = _read_rows(path)
     field = 0
     if rows:
@@ -71,7 +74,7 @@ def read_variant_list(path: str | Path) -> tuple[str, ...]:
             )
         field, rows = (0, rows) if found is None else (found, rows[1:])
     ids = [_field(fields, field, f"'{path}', line {number:,}", rows[0]) for number, fields in rows]
-    return _unique(ids, path, "variants")
+    return _unique(ids, path, "variants", may_be_empty)
 
 
 def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
@@ -90,8 +93,8 @@ def _field(fields: list[str], field: int, where: str, first: tuple[int, list[str
     return fields[field]
 
 
-def _unique(ids: list[str], path: Path, table: str) -> tuple[str, ...]:
-    """Drop repetitions; an empty list is a mistake."""
-    if not ids:
+def _unique(ids: list[str], path: Path, table: str, may_be_empty: bool) -> tuple[str, ...]:
+    """Drop repetitions; an empty list is a mistake, but where nobody need be listed."""
+    if not ids and not may_be_empty:
         raise InputFileError(f"'{path}' lists no {table}: it is empty. Give one id a line.")
     return tuple(dict.fromkeys(ids))

@@ -17,6 +17,7 @@ import pandas as pd
 
 from biolmm.errors import InputFileError, named
 from biolmm.files.lines import file_start, read_lines
+from biolmm.places import place
 
 NA_SPELLINGS = ("", "NA", "na", "NaN", "nan", "-nan", "N/A", "n/a", "#NA", "#N/A", ".", "null", "NULL")
 ID_COLUMNS = ("iid", "sample_id")
@@ -68,7 +69,7 @@ def read_table(
     -----
     **Cost**: one pass over the file; peak memory about twice the decompressed text.
     """
-    path = Path(path)
+    path = place(path)
     frame = _read_parquet(path) if file_start(path).startswith(b"PAR1") else _read_text(path, default_name)
     columns = {name: _plain_column(frame[name]) for name in frame.columns}
     if missing_value is not None:
@@ -212,7 +213,8 @@ def _is_value(text: str) -> bool:
 def _read_parquet(path: Path) -> pd.DataFrame:
     """Read Parquet; its index may hold the ids."""
     try:
-        frame = pd.read_parquet(path)
+        with path.open("rb") as file:
+            frame = pd.read_parquet(file)
     except (OSError, ValueError) as error:  # pyarrow's errors derive from these
         reason = str(error).splitlines()[0]
         raise InputFileError(f"'{path}' is a damaged Parquet file ({reason}). Copy or make it again.") from None

@@ -1,8 +1,4 @@
-"""Kernels over packed rows: unpack and standardise, count under masks, gather samples.
-
-A packed row holds 2 bits a call, the first sample in the lowest bits; rows are whole 8-byte words and padded with
-missing calls (3).
-"""
+"""Kernels over encoded rows: unpack and standardise, count and add up, gather samples; see `files.encoding` for the rows."""
 
 from __future__ import annotations
 
@@ -108,3 +104,81 @@ def gather_samples(packed, sample_index, out):  # type: ignore[no-untyped-def]
                 call = (row[source >> 2] >> np.uint8(2 * (source & 3))) & np.uint8(3)
                 byte = (byte & ~np.uint8(np.uint8(3) << np.uint8(2 * k))) | np.uint8(call << np.uint8(2 * k))
             target[j] = byte
+
+
+@numba.njit(nogil=True, cache=True)
+def unpack_samples(packed, tables, samples, tile):  # type: ignore[no-untyped-def]
+    """Write `tables[i, call]` of some samples of packed row i into column j of `tile` for the j-th of `samples`.
+
+    Parameters: packed (b, n_bytes) uint8; tables (b, 4); samples (s,) ascending; tile (b, N): column `samples[j]`.
+    """
+    for i in range(tile.shape[0]):
+        for j in range(samples.shape[0]):
+            sample = samples[j]
+            tile[i, sample] = tables[i, (packed[i, sample >> 2] >> np.uint8(2 * (sample & 3))) & np.uint8(3)]
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def standardise_dosages(rows, tables, steps, missing, tile):  # type: ignore[no-untyped-def]
+    """Write the affine function of every dosage that is `tables[i, 0]` at 0 and `tables[i, 1]` at 1 into `tile`.
+
+    Parameters: rows (b, n) codes, `steps` a copy of ALT; tables (b, 4), the last of which is the value of `missing`.
+    """
+    for i in range(tile.shape[0]):
+        at_zero, absent = tables[i, 0], tables[i, 3]
+        slope = np.float32((tables[i, 1] - at_zero) / np.float32(steps))
+        row, out = rows[i], tile[i]
+        for j in range(tile.shape[1]):
+            code = row[j]
+            value = at_zero + slope * np.float32(code)
+            out[j] = absent if code == missing else value
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def standardise_samples(rows, tables, steps, missing, samples, tile):  # type: ignore[no-untyped-def]
+    """As `standardise_dosages`, for some samples only: column `samples[j]` of `tile` and of `rows`."""
+    for i in range(tile.shape[0]):
+        at_zero, absent = tables[i, 0], tables[i, 3]
+        slope = np.float32((tables[i, 1] - at_zero) / np.float32(steps))
+        for j in range(samples.shape[0]):
+            code = rows[i, samples[j]]
+            tile[i, samples[j]] = absent if code == missing else at_zero + slope * np.float32(code)
+
+
+@numba.njit(nogil=True, cache=True)
+def gather_columns(rows, sample_index, out):  # type: ignore[no-untyped-def]
+    """Copy the columns `sample_index` of rows of dosages."""
+    for i in range(rows.shape[0]):
+        row, target = rows[i], out[i]
+        for j in range(sample_index.shape[0]):
+            target[j] = row[sample_index[j]]
+
+
+@numba.njit(nogil=True, cache=True)
+def dosage_sums(rows, missing, sums):  # type: ignore[no-untyped-def]
+    """Write the number, the sum and the sum of squares of the codes of every row that are not missing, (b, 3) int64."""
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        n, total, squares = np.int64(0), np.int64(0), np.int64(0)
+        for j in range(row.shape[0]):
+            code = np.int64(row[j])
+            present = np.int64(code != missing)
+            n += present
+            total += present * code
+            squares += present * code * code
+        sums[i, 0], sums[i, 1], sums[i, 2] = n, total, squares
+
+
+@numba.njit(nogil=True, cache=True)
+def dosage_sums_at(rows, missing, samples, sums):  # type: ignore[no-untyped-def]
+    """As `dosage_sums` over some samples."""
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        n, total, squares = np.int64(0), np.int64(0), np.int64(0)
+        for j in range(samples.shape[0]):
+            code = np.int64(row[samples[j]])
+            if code != missing:
+                n += 1
+                total += code
+                squares += code * code
+        sums[i, 0], sums[i, 1], sums[i, 2] = n, total, squares

@@ -1,4 +1,4 @@
-"""The genetic relatedness matrix as an operator: streaming passes over packed genotypes.
+"""The genetic relatedness matrix as an operator: streaming passes over the genotypes.
 
 Legend: N samples, M variants, r columns; Z (M, N) standardised genotypes; K = ZᵀZ / m; X, Y (N, r).
 """
@@ -14,20 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biolmm.chunks import map_tasks, n_threads, sum_tasks
-from biolmm.genotypes.kernels import count_masked, pack_masks
+from biolmm.genotypes.moments import SampleMasks
 from biolmm.genotypes.source import RowReader
 from biolmm.genotypes.standardised import (
     PartitionTask,
     StandardisedGenotypes,
+    coded_rows,
     new_tile,
-    product,
-    row_blocks,
+    read_blocks,
     sums_of_squares,
-    unpacked,
 )
 from biolmm.linalg.blas import add_product
 from biolmm.linalg.operators import Restriction
-from biolmm.store.layout import row_bytes
 
 NO_CONTIG = -1
 GRAM_VARIANTS = 256
@@ -66,7 +64,7 @@ class GenotypeOperator:
 
     Notes
     -----
-    Cost of one pass with r columns: every packed row is read once; 4·N·M·r flop.
+    Cost of one pass with r columns: every row is read once; 4·N·M·r flop.
     """
 
     def __init__(self, genotypes: StandardisedGenotypes, *, panel_bytes: int = 2**30) -> None:
@@ -163,9 +161,9 @@ class GenotypeOperator:
     def traces(self, restrictions: list[Restriction]) -> NDArray[np.float64]:
         """Return the exact `tr(P K P)` under each restriction, (n_restrictions,): one pass.
 
-        `tr(PKP) = Σᵢ Dᵢᵢ Kᵢᵢ − tr(QᵀKQ)`: the diagonal from counts of packed calls, the rest from `‖Z Q‖²`.
+        `tr(PKP) = Σᵢ Dᵢᵢ Kᵢᵢ − tr(QᵀKQ)`: the diagonal from moments, the rest from `‖Z Q‖²`.
         """
-        masks = pack_masks(np.array([restriction.observed for restriction in restrictions]))
+        masks = SampleMasks(np.array([restriction.observed for restriction in restrictions]))
         Q = np.concatenate([restriction.basis for restriction in restrictions], axis=1).astype(np.float32)
         parts = map_tasks(_diagonal_and_squares, self._tasks, (masks, self._share(Q)))
         diagonal = np.sum([part[0] for part in parts], axis=0)
@@ -183,7 +181,7 @@ class GenotypeOperator:
         else:
             tasks = [task for task in self._tasks if task.partition.contig == contig]
             n_variants = sum(len(task.partition.variants) for task in tasks)
-            self.counter.read_bytes += n_variants * row_bytes(self.n_samples)
+            self.counter.read_bytes += n_variants * self.source.reader.row_bytes
             self.counter.flop += float(self.n_samples) ** 2 * n_variants
         if not tasks:
             return np.zeros((self.n_samples, self.n_samples))
@@ -199,8 +197,8 @@ class GenotypeOperator:
 
     def _groups(self, tasks: Sequence[PartitionTask]) -> list[tuple[PartitionTask, ...]]:
         """Group neighbouring partitions, so that a pass adds up few partial results; by the data alone."""
-        target = np.clip(self.source.packed_bytes // N_GROUPS, MIN_GROUP_BYTES, MAX_GROUP_BYTES)
-        sizes = [len(task.partition.variants) * row_bytes(self.n_samples) for task in tasks]
+        target = np.clip(self.source.n_bytes // N_GROUPS, MIN_GROUP_BYTES, MAX_GROUP_BYTES)
+        sizes = [len(task.partition.variants) * self.source.reader.row_bytes for task in tasks]
         group_of = np.concatenate([[0], np.cumsum(sizes)[:-1]]) // target
         return [
             tuple(task for task, group in zip(tasks, group_of, strict=True) if group == one)
@@ -212,7 +210,7 @@ class GenotypeOperator:
 
     def _spent(self, n_columns: float, products: int) -> None:
         self.counter.passes += 1
-        self.counter.read_bytes += self.source.packed_bytes
+        self.counter.read_bytes += self.source.n_bytes
         self.counter.flop += 2.0 * products * self.n_samples * self.source.n_variants * n_columns
 
 
@@ -225,50 +223,53 @@ def _pass(group: tuple[PartitionTask, ...], shared: _Shared) -> NDArray[np.float
     width = tile.shape[1]
     for task in group:
         absent = None if shared.left_out is None else shared.left_out == task.partition.contig
-        for rows, tables in row_blocks(shared.reader.rows(task.partition), task.tables, tile):
-            W = product(rows, tables, X, tile)
+        for block in read_blocks(shared.reader, task, tile):
+            W = block.product(X, tile)
             if absent is not None:
                 W[:, absent] = 0.0
             for left in range(0, N, width):
                 right = min(left + width, N)
                 # A tile that holds whole rows still does.
-                view = tile[: len(rows), :N] if width == N else unpacked(rows, tables, tile, left, right)
+                view = tile[: len(block), :N] if width == N else block.unpacked(tile, left, right)
                 add_product(Y[left:right], view, W, transposed=True)
     return Y
 
 
 def _squares(task: PartitionTask, shared: _Shared) -> NDArray[np.float64]:
     """Return `‖Z_p x‖²` of one partition, (r,)."""
-    return _squares_of(shared.reader.rows(task.partition), task, shared)
-
-
-def _squares_of(packed: NDArray[np.uint8], task: PartitionTask, shared: _Shared) -> NDArray[np.float64]:
     tile = new_tile(shared.X.shape[0])
     total = np.zeros(shared.X.shape[1])
-    for rows, tables in row_blocks(packed, task.tables, tile):
-        W = product(rows, tables, shared.X, tile)
+    for block in read_blocks(shared.reader, task, tile):
+        W = block.product(shared.X, tile)
         total += np.einsum("ij,ij->j", W, W, dtype=np.float64)
     return total
 
 
 def _diagonal_and_squares(
-    task: PartitionTask, shared: tuple[NDArray[np.uint64], _Shared]
+    task: PartitionTask, shared: tuple[SampleMasks, _Shared]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return Σᵢ Dᵢᵢ zᵢ² under each mask and `‖Z_p q‖²` of each basis column."""
     masks, basis = shared
-    packed = basis.reader.rows(task.partition)
-    n_observed = np.bitwise_count(masks).sum(axis=1).astype(np.int64) // 2
-    diagonal = sums_of_squares(count_masked(packed, masks), n_observed, task.tables.astype(np.float64)).sum(axis=0)
-    return diagonal, _squares_of(packed, task, basis)
+    reader = basis.reader
+    tile = new_tile(basis.X.shape[0])
+    squares = np.zeros(basis.X.shape[1])
+    diagonal = np.zeros(len(masks.observed))
+    for where, rows in reader.blocks(task.partition):
+        part = task[where]
+        counted = reader.coding.count(rows, reader.encoding, masks, task.partition.ploidy)
+        diagonal += sums_of_squares(counted.moments, part.scaling).sum(axis=0)
+        for block in coded_rows(rows, reader, part).blocks(tile):
+            W = block.product(basis.X, tile)
+            squares += np.einsum("ij,ij->j", W, W, dtype=np.float64)
+    return diagonal, squares
 
 
 def _gram(task: PartitionTask, reader: RowReader) -> NDArray[np.float64]:
     """Return `Z_pᵀ Z_p`, (N, N)."""
-    packed = reader.rows(task.partition)
     N = reader.n_samples
     total = np.zeros((N, N))
     tile = np.empty((GRAM_VARIANTS, N), np.float32)
-    for rows, tables in row_blocks(packed, task.tables, tile):
-        view = unpacked(rows, tables, tile, 0, N)
+    for block in read_blocks(reader, task, tile):
+        view = block.unpacked(tile, 0, N)
         total += view.T @ view
     return total

@@ -1,19 +1,21 @@
-"""The genotypes of a cohort as packed rows, part by part, kept in memory within a budget."""
+"""The genotypes of a cohort as encoded rows, part by part, kept in memory within a budget."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biolmm.genotypes.kernels import gather_samples
+from biolmm.contigs import Ploidy, ploidy_of
+from biolmm.files.encoding import Encoding, Rows
+from biolmm.genotypes.coding import MALE, Coding, MaleX
+from biolmm.genotypes.kernels import gather_columns, gather_samples
 from biolmm.stages import content_hash
-from biolmm.store.layout import row_bytes
-from biolmm.store.read import GenotypeStore
+from biolmm.store.data import GenotypeData
 
 MAX_PARTITIONS = 96
 """A pass is cut into about so many parts (more where there are more contigs)."""
@@ -31,33 +33,39 @@ class Partition:
         Index into the store's contigs.
     variants
         Store indices of the variants, ascending.
+    ploidy
+        What its genotypes count, see `Coding`.
     """
 
     index: int
     contig: int
     variants: NDArray[np.int64]
+    ploidy: int = Ploidy.DIPLOID
 
 
 @dataclass(frozen=True)
 class RowReader:
-    """Reads packed rows of a cohort's samples anywhere, and keeps those that fit its budget in this process.
+    """Reads rows of a cohort's samples anywhere, and keeps those that fit its budget in this process.
 
     Attributes
     ----------
     store
-        Where the chunks are.
+        Where the chunks are: a store, or files.
     sample_index
         (N,) store indices of the cohort's samples, in the order of the cohort.
     cache_bytes
-        Packed rows up to this size stay in each process's memory between passes.
+        Rows up to this size stay in each process's memory between passes.
     key
         Names the choice of samples and variants in the cache.
+    coding
+        How much each sample's genotype counts on which kind of contig.
     """
 
-    store: GenotypeStore
+    store: GenotypeData
     sample_index: NDArray[np.int64]
     cache_bytes: int
     key: str
+    coding: Coding
 
     @property
     def n_samples(self) -> int:
@@ -65,45 +73,84 @@ class RowReader:
         return len(self.sample_index)
 
     @property
+    def encoding(self) -> Encoding:
+        """How rows are encoded."""
+        return self.store.encoding
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row of the cohort."""
+        return self.encoding.row_bytes(self.n_samples)
+
+    @property
     def is_whole(self) -> bool:
         """Whether the cohort is every sample of the store, in its order."""
         return self.n_samples == self.store.n_samples and bool(np.all(np.diff(self.sample_index) == 1))
 
-    def rows(self, partition: Partition) -> NDArray[np.uint8]:
-        """Return the packed rows of a partition, (b, row bytes of N), from memory where they are kept.
+    def rows(self, partition: Partition) -> Rows:
+        """Return the rows of a partition, (b, width), from memory where they are kept.
 
         Raises
         ------
         DamagedStoreError
             When a chunk is missing or its checksum does not fit.
+        InputFileError
+            When a genotype file cannot be read.
+        """
+        return _joined([rows for _, rows in self.blocks(partition)], self.encoding, self.n_samples)
+
+    def blocks(self, partition: Partition) -> Iterator[tuple[slice, Rows]]:
+        """Yield the rows of a partition and where they are in it: at once from memory, else chunk by chunk.
+
+        Raises
+        ------
+        DamagedStoreError, InputFileError
+            As `rows`.
         """
         key = (self.key, partition.index)
         kept = _CACHE.get(key)
         if kept is not None:
-            return kept
-        packed = self._read(partition)
-        _CACHE.put(key, packed, self.cache_bytes)
-        return packed
+            yield slice(0, len(kept)), kept
+            return
+        parts = []
+        for where, rows in self._read(partition.variants):
+            # Kept while there may be room for the whole partition: a pass visits every partition in turn.
+            if _CACHE.may_keep(key, len(partition.variants) * self.row_bytes, self.cache_bytes):
+                parts.append(rows)
+            yield where, rows
+        if parts and sum(map(len, parts)) == len(partition.variants):
+            _CACHE.put(key, _joined(parts, self.encoding, self.n_samples), self.cache_bytes)
 
-    def _read(self, partition: Partition) -> NDArray[np.uint8]:
-        variants, store = partition.variants, self.store
-        packed = np.full((len(variants), row_bytes(self.n_samples)), 255, np.uint8)
+    def read_variants(self, variants: NDArray[np.int64]) -> Rows:
+        """Return the rows of any variants, given by ascending store indices, (b, width)."""
+        return _joined([rows for _, rows in self._read(variants)], self.encoding, self.n_samples)
+
+    def _read(self, variants: NDArray[np.int64]) -> Iterator[tuple[slice, Rows]]:
+        store = self.store
         chunk_of = variants // store.chunk_variants  # ascends, so a chunk's variants are consecutive
         for chunk in np.unique(chunk_of):
-            first, stop = np.searchsorted(chunk_of, [chunk, chunk + 1])
+            first, stop = (int(i) for i in np.searchsorted(chunk_of, [chunk, chunk + 1]))
             wanted = variants[first:stop] - store.chunk_range(int(chunk))[0]
-            source = store.read_packed(int(chunk))
-            whole = len(wanted) == wanted[-1] - wanted[0] + 1
-            rows = source[wanted[0] : wanted[-1] + 1] if whole else source[wanted]
-            if self.is_whole:
-                packed[first:stop] = rows
-            else:
-                gather_samples(rows, self.sample_index, packed[first:stop])
-        return packed
+            found = store.read_rows(int(chunk))
+            rows = found[wanted[0] : wanted[-1] + 1] if len(wanted) == wanted[-1] - wanted[0] + 1 else found[wanted]
+            yield slice(first, stop), rows if self.is_whole else self._of_cohort(rows)
+
+    def _of_cohort(self, rows: Rows) -> Rows:
+        """Take the cohort's samples out of rows of the store."""
+        out = self.encoding.missing_rows(len(rows), self.n_samples)
+        gather = gather_samples if self.encoding is Encoding.CALLS else gather_columns
+        gather(rows, self.sample_index, out)
+        return out
+
+
+def _joined(parts: list[Rows], encoding: Encoding, n_samples: int) -> Rows:
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else encoding.missing_rows(0, n_samples)
 
 
 @dataclass(frozen=True)
-class PackedGenotypes:
+class ChosenGenotypes:
     """Chosen variants and samples of a store: a reader and what to read with it.
 
     Attributes
@@ -120,18 +167,54 @@ class PackedGenotypes:
     @classmethod
     def choose(
         cls,
-        store: GenotypeStore,
+        store: GenotypeData,
         sample_index: NDArray[np.int64],
         variants: NDArray[np.int64] | None = None,
         cache_bytes: int = 0,
-    ) -> PackedGenotypes:
-        """Cut the chosen variants (all by default) of a store into partitions."""
+        *,
+        sex: NDArray[np.int8] | None = None,
+        male_x: MaleX = "0/2",
+        build: str | None = None,
+    ) -> ChosenGenotypes:
+        """Cut the chosen variants (all by default) of a store into partitions.
+
+        Parameters
+        ----------
+        store
+            Where the genotypes are.
+        sample_index
+            (N,) the cohort's samples.
+        variants
+            Indices of the variants.
+        cache_bytes
+            Rows up to this size stay in memory.
+        sex
+            (N,) the cohort's sexes; by default those of the store.
+        male_x
+            How males count on X outside the pseudo-autosomal regions.
+        build
+            Reference build, which says where those are; without it they are counted as the rest of X.
+        """
         chosen = np.arange(store.n_variants) if variants is None else np.sort(variants)
-        key = content_hash(store.fingerprint, sample_index.tobytes(), chosen.tobytes())
-        return cls(RowReader(store, sample_index, cache_bytes, key), tuple(_partitions(store, chosen)))
+        coding = Coding((store.sex[sample_index] if sex is None else sex) == MALE, male_x)
+        ploidy = ploidy_of(store.contig_id, store.variant_contig[chosen], store.variant_position[chosen], build)
+        parts = tuple(_partitions(store, chosen, ploidy))
+        counted = [coding.male.tobytes(), male_x, ploidy.tobytes()] if ploidy.any() else []
+        key = content_hash(store.fingerprint, sample_index.tobytes(), chosen.tobytes(), *counted)
+        return cls(RowReader(store, sample_index, cache_bytes, key, coding), parts)
+
+    def keep(self, kept: NDArray[np.bool_]) -> ChosenGenotypes:
+        """Return the same samples with some of the variants, given in the order of the partitions."""
+        marked, stop = [], 0
+        for part in self.partitions:
+            start, stop = stop, stop + len(part.variants)
+            marked.append(replace(part, variants=part.variants[kept[start:stop]]))
+        parts = tuple(replace(part, index=i) for i, part in enumerate(p for p in marked if len(p.variants)))
+        key = content_hash(self.reader.key, np.packbits(kept).tobytes())
+        return ChosenGenotypes(replace(self.reader, key=key), parts)
 
     @property
-    def store(self) -> GenotypeStore:
+    def store(self) -> GenotypeData:
         """Where the chunks are."""
         return self.reader.store
 
@@ -152,37 +235,43 @@ class PackedGenotypes:
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
     @property
-    def packed_bytes(self) -> int:
-        """Bytes of all packed rows of the cohort: what one pass reads."""
-        return self.n_variants * row_bytes(self.n_samples)
+    def n_bytes(self) -> int:
+        """Bytes of all rows of the cohort: what one pass reads."""
+        return self.n_variants * self.reader.row_bytes
 
 
-def _partitions(store: GenotypeStore, chosen: NDArray[np.int64]) -> Iterable[Partition]:
-    """Cut variants into runs of one contig, at chunk boundaries where a run is long."""
+def _partitions(store: GenotypeData, chosen: NDArray[np.int64], ploidy: NDArray[np.uint8]) -> Iterable[Partition]:
+    """Cut variants into runs of one contig and ploidy, at chunk boundaries where a run is long."""
     contigs = store.variant_contig[chosen]
     step = max(store.chunk_variants, -(-len(chosen) // MAX_PARTITIONS))
     step = -(-step // store.chunk_variants) * store.chunk_variants
-    changes = (np.diff(contigs) != 0) | (np.diff(chosen // step) != 0)
+    changes = (np.diff(contigs) != 0) | (np.diff(ploidy) != 0) | (np.diff(chosen // step) != 0)
     edges = np.concatenate([[0], np.flatnonzero(changes) + 1, [len(chosen)]])
     index = 0
     for start, stop in pairwise(edges):
         if stop > start:
-            yield Partition(index, int(contigs[start]), chosen[start:stop])
+            yield Partition(index, int(contigs[start]), chosen[start:stop], int(ploidy[start]))
             index += 1
 
 
 class _Cache:
-    """Packed rows of this process; first come, first kept, since a pass visits every partition in turn."""
+    """Rows of this process; first come, first kept, since a pass visits every partition in turn."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, int], NDArray[np.uint8]] = {}
+        self._rows: dict[tuple[str, int], Rows] = {}
         self._n_bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[str, int]) -> NDArray[np.uint8] | None:
+    def get(self, key: tuple[str, int]) -> Rows | None:
         return self._rows.get(key)
 
-    def put(self, key: tuple[str, int], rows: NDArray[np.uint8], budget_bytes: int) -> None:
+    def may_keep(self, key: tuple[str, int], n_bytes: int, budget_bytes: int) -> bool:
+        """Whether rows of this size could be kept."""
+        with self._lock:
+            mine = sum(rows.nbytes for (reader, _), rows in self._rows.items() if reader == key[0])
+            return mine + n_bytes <= budget_bytes
+
+    def put(self, key: tuple[str, int], rows: Rows, budget_bytes: int) -> None:
         with self._lock:
             if self._n_bytes + rows.nbytes > budget_bytes:
                 self._forget_others(key[0])

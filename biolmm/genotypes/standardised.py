@@ -1,17 +1,22 @@
-"""Packed genotypes with their standardisation: what the operator and the scan read."""
+"""Genotypes with their standardisation: what the operator and the scan multiply with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biolmm.chunks import map_tasks
-from biolmm.genotypes.kernels import count_masked, pack_masks, unpack_into
-from biolmm.genotypes.scaling import Scale, Scaling, scaling_from_counts
-from biolmm.genotypes.source import PackedGenotypes, Partition, RowReader
+from biolmm.files.encoding import Encoding, Rows
+from biolmm.genotypes.coding import Coding
+from biolmm.genotypes.filters import VariantFilters, add_counts
+from biolmm.genotypes.kernels import standardise_dosages, standardise_samples, unpack_into, unpack_samples
+from biolmm.genotypes.moments import Moments, SampleMasks
+from biolmm.genotypes.scaling import Scale, Scaling, scaling_from_moments
+from biolmm.genotypes.source import ChosenGenotypes, Partition, RowReader
 from biolmm.linalg.blas import add_product
 
 TILE_BYTES = 10 * 2**20
@@ -23,101 +28,235 @@ SQUARE_TILE = 1024
 
 @dataclass(frozen=True)
 class PartitionTask:
-    """One partition and the standardised values (b, 4) of its calls."""
+    """One partition and how it is standardised.
+
+    Attributes
+    ----------
+    partition
+        Its variants.
+    scaling
+        The map of each.
+    tables
+        (b, 4) standardised values of dosages 0, 1, 2 and of a missing one.
+    male_tables
+        The same for males where they count otherwise.
+    """
 
     partition: Partition
+    scaling: Scaling
     tables: NDArray[np.float32]
+    male_tables: NDArray[np.float32] | None = None
+
+    def __getitem__(self, where: slice) -> PartitionTask:
+        male = None if self.male_tables is None else self.male_tables[where]
+        variants = replace(self.partition, variants=self.partition.variants[where])
+        return PartitionTask(variants, self.scaling[where], self.tables[where], male)
 
 
 @dataclass(frozen=True)
 class StandardisedGenotypes:
-    """Z: packed rows, the affine map of every variant, and the tasks that one pass consists of."""
+    """Z: rows, the affine map of every variant, and the tasks that one pass consists of.
 
-    source: PackedGenotypes
+    Attributes
+    ----------
+    source
+        The chosen samples and variants.
+    scaling
+        (M,) the map of every variant.
+    tasks
+        One a partition.
+    filtered
+        How many variants each filter took out before.
+    """
+
+    source: ChosenGenotypes
     scaling: Scaling
     tasks: tuple[PartitionTask, ...]
+    filtered: dict[str, int]
 
 
-def standardise(source: PackedGenotypes, alpha: float = -1.0, scale: Scale = "hwe") -> StandardisedGenotypes:
-    """Estimate frequencies on the cohort and set up the tasks of a pass.
+@dataclass(frozen=True)
+class CodedRows:
+    """Consecutive rows with the maps that standardise them.
+
+    Attributes
+    ----------
+    rows
+        (b, width) encoded.
+    encoding
+        How.
+    task
+        The maps of the same variants.
+    males
+        Samples to which `task.male_tables` apply, ascending.
+    """
+
+    rows: Rows
+    encoding: Encoding
+    task: PartitionTask
+    males: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, where: slice) -> CodedRows:
+        return CodedRows(self.rows[where], self.encoding, self.task[where], self.males)
+
+    def blocks(self, tile: NDArray[np.float32]) -> Iterator[CodedRows]:
+        """Cut the rows into blocks that fit the tile."""
+        for start in range(0, len(self.rows), len(tile)):
+            yield self[start : start + len(tile)]
+
+    def unpacked(
+        self, tile: NDArray[np.float32] | NDArray[np.float64], left: int, right: int
+    ) -> NDArray[np.float32] | NDArray[np.float64]:
+        """Standardise samples left:right into the tile, (b, right − left); `left` is a multiple of 4."""
+        view = tile[: len(self.rows), : right - left]
+        tables = self.task.tables
+        male_tables = self.task.male_tables
+        males = self.males[slice(*np.searchsorted(self.males, [left, right]))] - left
+        if self.encoding is Encoding.CALLS:
+            part = self.rows[:, left // 4 : (right + 3) // 4]
+            unpack_into(part, tables, view)
+            if male_tables is not None:
+                unpack_samples(part, male_tables, males, view)
+            return view
+        part = self.rows[:, left:right]
+        steps, missing = self.encoding.steps, self.encoding.missing
+        standardise_dosages(part, tables, steps, missing, view)
+        if male_tables is not None:
+            standardise_samples(part, male_tables, steps, missing, males, view)
+        return view
+
+    def product(self, X: NDArray[np.float32], tile: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return `Z_b X`, (b, r), for rows that fit the tile; a tile that holds whole rows is left filled."""
+        N, width = X.shape[0], tile.shape[1]
+        W = np.empty((len(self.rows), X.shape[1]), np.float32)
+        for left in range(0, N, width):
+            right = min(left + width, N)
+            view = self.unpacked(tile, left, right)
+            if left == 0:
+                np.matmul(view, X[left:right], out=W)
+            else:
+                add_product(W, view, X[left:right])
+        return W
+
+
+@dataclass(frozen=True)
+class Standardiser:
+    """Reads partitions and standardises them on the spot: each from its own rows, so nothing is read before.
+
+    Attributes
+    ----------
+    reader
+        Reads the rows of the cohort.
+    alpha, by
+        See `scaling_from_moments`.
+    """
+
+    reader: RowReader
+    alpha: float = -1.0
+    by: Scale = "hwe"
+
+    @cached_property
+    def everyone(self) -> SampleMasks:
+        """The whole cohort as a set of samples."""
+        return SampleMasks(np.ones((1, self.reader.n_samples), dtype=bool))
+
+    def scaling(self, moments: Moments, ploidy: int) -> Scaling:
+        """Return the maps of variants from their moments over the whole cohort, each (b,)."""
+        by = "sample" if self.reader.coding.weights(ploidy) != (1.0, 1.0) else self.by
+        return scaling_from_moments(moments, self.alpha, by)
+
+
+def partition_task(partition: Partition, scaling: Scaling, coding: Coding) -> PartitionTask:
+    """Return the maps of a partition's variants for females and, where they count otherwise, for males."""
+    female, male = coding.weights(partition.ploidy)
+    tables = scaling.tables(female).astype(np.float32)
+    if female == 0:
+        tables[:] = 0.0
+    male_tables = scaling.tables(male).astype(np.float32) if coding.splits(partition.ploidy) else None
+    return PartitionTask(partition, scaling, tables, male_tables)
+
+
+def coded_rows(rows: Rows, reader: RowReader, task: PartitionTask) -> CodedRows:
+    """Put rows together with their maps."""
+    males = np.flatnonzero(reader.coding.male) if task.male_tables is not None else np.zeros(0, np.int64)
+    return CodedRows(rows, reader.encoding, task, males)
+
+
+def read_blocks(reader: RowReader, task: PartitionTask, tile: NDArray[np.float32]) -> Iterator[CodedRows]:
+    """Read the rows of a partition in blocks that fit the tile."""
+    for where, rows in reader.blocks(task.partition):
+        yield from coded_rows(rows, reader, task[where]).blocks(tile)
+
+
+def standardise(
+    source: ChosenGenotypes,
+    alpha: float = -1.0,
+    scale: Scale = "hwe",
+    filters: VariantFilters | None = None,
+) -> StandardisedGenotypes:
+    """Estimate means and variances on the cohort and set up the tasks of a pass.
+
+    Parameters
+    ----------
+    source
+        Samples and variants.
+    alpha, scale
+        See `scaling_from_moments`.
+    filters
+        Variants that fail are left out.
 
     Notes
     -----
-    Cost: nothing when the cohort is the whole store, whose counts were made while converting; otherwise one quick
-    pass that counts packed calls.
+    **Cost**: one quick pass that counts; what it reads stays in memory where the budget allows.
     """
-    scaling = scaling_from_counts(_count(source), source.n_samples, alpha, scale)
-    tables = scaling.tables.astype(np.float32)
+    how = Standardiser(source.reader, alpha, scale)
+    filters = filters or VariantFilters()
+    parts = map_tasks(_scale_partition, source.partitions, (how, filters))
+    if filters.active and parts:
+        source = source.keep(np.concatenate([part.kept for part in parts]))
+    scaling = Scaling.joined([part.scaling for part in parts])
     tasks, stop = [], 0
     for partition in source.partitions:
         start, stop = stop, stop + len(partition.variants)
-        tasks.append(PartitionTask(partition, tables[start:stop]))
-    return StandardisedGenotypes(source, scaling, tuple(tasks))
+        tasks.append(partition_task(partition, scaling[start:stop], source.reader.coding))
+    return StandardisedGenotypes(source, scaling, tuple(tasks), add_counts(part.removed for part in parts))
 
 
-def _count(source: PackedGenotypes) -> NDArray[np.int32]:
-    """Return heterozygotes, ALT homozygotes and missing calls of every chosen variant over the cohort, (M, 3)."""
-    store = source.store
-    if source.reader.is_whole:
-        chosen = source.variants
-        het, missing = store.het_count[chosen], store.missing_count[chosen]
-        return np.stack([het, (store.alt_count[chosen] - het) // 2, missing], axis=1)
-    masks = pack_masks(np.ones((1, source.n_samples), dtype=bool))
-    parts = map_tasks(_count_partition, source.partitions, (source.reader, masks))
-    return np.concatenate(parts) if parts else np.zeros((0, 3), np.int32)
+@dataclass(frozen=True)
+class _ScaledPart:
+    """The maps of a partition's variants that pass the filters, which they are, and what the filters took."""
+
+    scaling: Scaling
+    kept: NDArray[np.bool_]
+    removed: dict[str, int]
 
 
-def _count_partition(partition: Partition, shared: tuple[RowReader, NDArray[np.uint64]]) -> NDArray[np.int32]:
-    reader, masks = shared
-    return np.asarray(count_masked(reader.rows(partition), masks)[:, 0])
+def _scale_partition(partition: Partition, shared: tuple[Standardiser, VariantFilters]) -> _ScaledPart:
+    how, filters = shared
+    reader = how.reader
+    scalings, passing = [], []
+    for where, rows in reader.blocks(partition):
+        counted = reader.coding.count(rows, reader.encoding, how.everyone, partition.ploidy)
+        found = filters.passing(rows, reader, partition.variants[where], counted, partition.ploidy)
+        scalings.append(how.scaling(counted.moments.of(0), partition.ploidy)[found.kept])
+        passing.append(found)
+    kept = np.concatenate([found.kept for found in passing])
+    return _ScaledPart(Scaling.joined(scalings), kept, add_counts(found.removed for found in passing))
 
 
 def new_tile(n_samples: int) -> NDArray[np.float32]:
-    """Allocate the tile that `unpacked` and `product` work in, (variants, samples)."""
+    """Allocate the tile that blocks of rows are standardised into, (variants, samples)."""
     if n_samples > FULL_WIDTH_SAMPLES:
         return np.empty((SQUARE_TILE, SQUARE_TILE), np.float32)
     n_variants = int(np.clip(TILE_BYTES // (4 * n_samples) // 32 * 32, 64, 512))
     return np.empty((n_variants, n_samples), np.float32)
 
 
-def row_blocks(
-    packed: NDArray[np.uint8], tables: NDArray[np.float32], tile: NDArray[np.float32]
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """Cut packed rows and their tables into blocks that fit the tile."""
-    for start in range(0, len(packed), len(tile)):
-        yield packed[start : start + len(tile)], tables[start : start + len(tile)]
-
-
-def unpacked(
-    packed: NDArray[np.uint8], tables: NDArray[np.float32], tile: NDArray[np.float32], left: int, right: int
-) -> NDArray[np.float32]:
-    """Standardise samples left:right of some rows into the tile, (b, right − left); `left` is a multiple of 4."""
-    view = tile[: len(packed), : right - left]
-    unpack_into(packed[:, left // 4 : (right + 3) // 4], tables, view)
-    return view
-
-
-def product(
-    packed: NDArray[np.uint8], tables: NDArray[np.float32], X: NDArray[np.float32], tile: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return `Z_b X`, (b, r), for one block of rows; a tile that holds whole rows is left filled."""
-    N, width = X.shape[0], tile.shape[1]
-    W = np.empty((len(packed), X.shape[1]), np.float32)
-    for left in range(0, N, width):
-        right = min(left + width, N)
-        view = unpacked(packed, tables, tile, left, right)
-        if left == 0:
-            np.matmul(view, X[left:right], out=W)
-        else:
-            add_product(W, view, X[left:right])
-    return W
-
-
-def sums_of_squares(
-    counts: NDArray[np.int32], n_observed: NDArray[np.int64], tables: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return `Σᵢ Dᵢᵢ zᵢ²`, (b, k), from the counts (b, k, 3) of each variant under each mask."""
-    het, hom, missing = (counts[:, :, i].astype(np.float64) for i in range(3))
-    ref = n_observed - het - hom - missing
-    squares = tables**2
-    return np.asarray(ref * squares[:, 0:1] + het * squares[:, 1:2] + hom * squares[:, 2:3])
+def sums_of_squares(moments: Moments, scaling: Scaling) -> NDArray[np.float64]:
+    """Return `Σᵢ Dᵢᵢ zᵢ²`, (b, k), from the moments of w · d under each set of samples."""
+    mean, scale = scaling.mean[:, None], scaling.scale[:, None]
+    sums = moments.squares - 2 * mean * moments.total + mean**2 * moments.called
+    return np.maximum(scale**2 * sums, 0.0)

@@ -1,4 +1,4 @@
-"""`Y += A B` and `Y += Aᵀ B` in place and without the interpreter's lock.
+"""`Y += A B`, `Y += Aᵀ B` and `Y += Aᵀ A` in place and without the interpreter's lock.
 
 NumPy has no accumulating product and SciPy's wrappers hold the lock; both matter in a pass, which runs one product
 after another in every thread. SciPy exports its BLAS to compiled callers; that pointer is called here.
@@ -16,20 +16,25 @@ from numpy.typing import NDArray
 _pointer = ctypes.c_void_p
 
 
-def _load(name: str) -> Any:
+def _load(name: str, n_arguments: int = 13) -> Any:
     capsule = _cython_blas.__pyx_capi__[name]
     get_name = ctypes.pythonapi.PyCapsule_GetName
     get_name.restype, get_name.argtypes = ctypes.c_char_p, [ctypes.py_object]
     get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
     get_pointer.restype, get_pointer.argtypes = _pointer, [ctypes.py_object, ctypes.c_char_p]
-    return ctypes.CFUNCTYPE(None, *[_pointer] * 13)(get_pointer(capsule, get_name(capsule)))
+    return ctypes.CFUNCTYPE(None, *[_pointer] * n_arguments)(get_pointer(capsule, get_name(capsule)))
 
 
 _GEMM = {
     np.dtype(np.float32): (_load("sgemm"), ctypes.c_float),
     np.dtype(np.float64): (_load("dgemm"), ctypes.c_double),
 }
+_SYRK = {
+    np.dtype(np.float32): (_load("ssyrk", 10), ctypes.c_float),
+    np.dtype(np.float64): (_load("dsyrk", 10), ctypes.c_double),
+}
 _PLAIN = ctypes.c_char_p(b"N")
+_LOWER = ctypes.c_char_p(b"L")
 _TRANSPOSED = ctypes.c_char_p(b"T")
 
 
@@ -74,6 +79,43 @@ def add_product(Y: NDArray[Any], A: NDArray[Any], B: NDArray[Any], *, transposed
         _PLAIN, _TRANSPOSED if transposed else _PLAIN, _int(r), _int(s), _int(b), ctypes.byref(one),
         B.ctypes.data, steps[0], A.ctypes.data, steps[1],
         ctypes.byref(one), Y.ctypes.data, steps[2],
+    )  # fmt: skip
+
+
+def add_gram(Y: NDArray[Any], A: NDArray[Any]) -> None:
+    """Add the upper triangle of `AᵀA` to that of `Y` in place; what is below the diagonal of `Y` stays.
+
+    Parameters
+    ----------
+    Y
+        (s, s), the elements of a row contiguous; float32 or float64.
+    A
+        (b, s), same layout and type.
+
+    Raises
+    ------
+    ValueError
+        When shapes, types or memory layout do not fit.
+
+    Examples
+    --------
+    >>> Y = np.zeros((2, 2)); add_gram(Y, np.array([[1.0, 2.0]])); Y.tolist()
+    [[1.0, 2.0], [0.0, 4.0]]
+    """
+    b, s = A.shape
+    if Y.shape != (s, s) or Y.dtype != A.dtype:
+        raise ValueError(f"cannot add the square of {A.shape} ({A.dtype}) to {Y.shape} ({Y.dtype})")
+    if not Y.flags.writeable:
+        raise ValueError("the rows of the result must be contiguous and writeable")
+    if 0 in (b, s):
+        return
+    steps = [_int(_row_step(matrix)) for matrix in (A, Y)]
+    syrk, real = _SYRK[Y.dtype]
+    one = real(1.0)
+    # In BLAS's column-major eyes A is its own transpose, and the upper triangle of Y the lower one.
+    syrk(
+        _LOWER, _PLAIN, _int(s), _int(b), ctypes.byref(one), A.ctypes.data, steps[0],
+        ctypes.byref(one), Y.ctypes.data, steps[1],
     )  # fmt: skip
 
 

@@ -12,6 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biolmm.linalg.operators import Matmat, RestrictedOperator, Restriction
+from biolmm.linalg.probes import rademacher
+
+OVERSAMPLING = 10
+"""Columns of a random start block beyond the pairs wanted."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,43 @@ def block_krylov_eigenpairs(
         for system, part in zip(active, np.split(product, stops[:-1], axis=1), strict=True):
             _advance(system, part, tolerance, last=step == max_products - 1)
     return [_finished(system) for system in systems]
+
+
+def leading_components(
+    matmat: Matmat,
+    keys: NDArray[np.uint64],
+    restriction: Restriction,
+    n_components: int,
+    seed: int,
+    *,
+    tolerance: float = 1e-3,
+    max_products: int = 10,
+) -> Eigenpairs:
+    """Return exactly `n_components` leading eigenpairs of PKP, with their residuals, converged or not.
+
+    Parameters
+    ----------
+    matmat
+        X to K X.
+    keys
+        (n,) row keys, see `probes.row_keys`: the start block does not depend on the order of rows.
+    restriction
+        P.
+    n_components
+        At most the rank of P.
+    seed
+        Of the start block.
+    tolerance, max_products
+        As `block_krylov_eigenpairs`.
+
+    Notes
+    -----
+    Cost: at most `max_products` products with n_components + 10 columns.
+    """
+    start = rademacher(keys, "eigenpairs", range(n_components + OVERSAMPLING), seed)
+    return block_krylov_eigenpairs(
+        matmat, [restriction], [start], [n_components], tolerance=tolerance, max_products=max_products
+    )[0]
 
 
 def _advance(system: _System, product: NDArray[np.float32], tolerance: float, *, last: bool) -> None:

@@ -16,25 +16,20 @@ from numpy.typing import NDArray
 
 from biolmm.atomic import remove, saving, write_json
 from biolmm.cohort import Cohort
-from biolmm.errors import OutputError
+from biolmm.errors import OutputError, VariantMismatchError
+from biolmm.genotypes.filters import VariantFilters
 from biolmm.genotypes.operator import GenotypeOperator
-from biolmm.genotypes.source import PackedGenotypes
-from biolmm.genotypes.standardised import StandardisedGenotypes, standardise
+from biolmm.genotypes.source import ChosenGenotypes
+from biolmm.genotypes.standardised import standardise
 from biolmm.memory import peak_bytes
 from biolmm.pipeline.config import AnalysisConfig
-from biolmm.pipeline.inputs import (
-    choose_variants,
-    match_samples,
-    open_genotypes,
-    read_cohort,
-    read_labels,
-    refuse_inside,
-)
+from biolmm.pipeline.genotypes import AnalysisGenotypes, cohort_sex, open_data
+from biolmm.pipeline.inputs import match_samples, read_cohort, refuse_inside
 from biolmm.pipeline.plan import Shape, plan_analysis, share_memory
+from biolmm.pipeline.variants import ChosenVariants, choose_variants, scan_variants
 from biolmm.reml.model import MODEL_FOLDER, NullModel, open_model, open_model_store
 from biolmm.results.record import RUN_JSON, RunRecord, package_version
 from biolmm.stages import Stages, content_hash
-from biolmm.store.read import GenotypeStore
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +43,7 @@ class Analysis:
 
     config: AnalysisConfig
     cohort: Cohort
-    scan_genotypes: StandardisedGenotypes
+    scanned: ChosenGenotypes
     operator: GenotypeOperator
     record: RunRecord
     batch_bytes: int
@@ -77,7 +72,7 @@ class Analysis:
     @property
     def scan_key(self) -> str:
         """Name of everything that the scan depends on."""
-        scanned = self.scan_genotypes.source.reader.key
+        scanned = self.scanned.reader.key
         return content_hash(self.loco_key, scanned, asdict(self.config.scan), self.config.method)
 
     @contextmanager
@@ -112,76 +107,75 @@ def prepare(config: AnalysisConfig, record: RunRecord, *, overwrite: bool = Fals
     if config.known_model:
         refuse_inside(config.out, config.known_model)
     known = open_model(config.known_model) if config.known_model else None
-    labels = read_labels(config.inputs)
-    cohort = read_cohort(config, labels.sample_id)
-    scanned, model = choose_variants(config.inputs, labels.variant_id, record)
+    given = AnalysisGenotypes.open(config.inputs)
+    cohort = read_cohort(config, given)
+    variants = choose_variants(given.scan, given.model, config.inputs, record)
     wall, cpu = time.perf_counter(), time.process_time()
-    store, converted = open_genotypes(config.inputs, config.out, overwrite=overwrite)
-    if converted:
+    data = given.converted(config.out, overwrite=overwrite)
+    if given.needs_conversion:
         record.add_stage("convert", time.perf_counter() - wall, time.process_time() - cpu, peak_bytes=peak_bytes())
-    both = _Genotypes(store, cohort.sample_index, model, store, cohort.sample_index, scanned)
-    return _assemble(config, record, cohort, both, known, overwrite=overwrite)
+    return _assemble(config, record, cohort, data, variants, known, overwrite=overwrite)
 
 
 def prepare_from_model(
     config: AnalysisConfig, record: RunRecord, model: NullModel, *, overwrite: bool = False
 ) -> Analysis:
     """Set up a scan of `config.inputs.genotypes` for the samples of a fitted model."""
-    store, _ = open_genotypes(config.inputs, config.out, overwrite=overwrite)
-    own = open_model_store(model, store)
-    cohort = model.cohort()
-    scanned, _ = choose_variants(config.inputs, store.variant_id, record)
-    index = match_samples(store.sample_id.tolist(), cohort, store.path)
-    chosen = model.dataset["model_variant_index"].values
-    both = _Genotypes(own, cohort.sample_index, chosen, store, index, scanned)
-    return _assemble(config, record, cohort, both, None, overwrite=overwrite)
-
-
-@dataclass(frozen=True)
-class _Genotypes:
-    """Which samples and variants of which store make the model, and which are scanned."""
-
-    model_store: GenotypeStore
-    model_samples: NDArray[np.int64]
-    model_variants: NDArray[np.int64]
-    scan_store: GenotypeStore
-    scan_samples: NDArray[np.int64]
-    scan_variants: NDArray[np.int64]
-
-    @property
-    def are_the_same(self) -> bool:
-        """Whether the scan reads what the model reads."""
-        return (
-            self.model_store.fingerprint == self.scan_store.fingerprint
-            and np.array_equal(self.model_samples, self.scan_samples)
-            and np.array_equal(self.model_variants, self.scan_variants)
-        )
+    scan = open_data(config.inputs.genotypes, config.inputs)
+    data = AnalysisGenotypes(scan, open_model_store(model, scan))
+    variants = ChosenVariants(
+        scan_variants(scan, config.inputs, record), model.dataset["model_variant_index"].values.astype(np.int64)
+    )
+    # The model's variants have passed its filters.
+    config = replace(config, model_filters=VariantFilters())
+    return _assemble(config, record, model.cohort(), data, variants, None, overwrite=overwrite)
 
 
 def _assemble(
     config: AnalysisConfig,
     record: RunRecord,
     cohort: Cohort,
-    both: _Genotypes,
+    data: AnalysisGenotypes,
+    variants: ChosenVariants,
     known: NullModel | None,
     *,
     overwrite: bool,
 ) -> Analysis:
     """Share out the memory, standardise, and claim the folder."""
-    n_contigs = len(both.model_store.contig_id)
-    shape = Shape.of(cohort, len(both.model_variants), len(both.scan_variants), n_contigs)
+    shape = Shape.of(cohort, data, variants)
     shares = share_memory(config, plan_analysis(config, shape), shape)
-    source = PackedGenotypes.choose(both.model_store, both.model_samples, both.model_variants, shares.cache_bytes)
-    model_genotypes = standardise(source, config.fit.alpha, config.fit.scale)
-    if both.are_the_same:
-        scan_genotypes = model_genotypes
-    else:
-        scan_genotypes = standardise(PackedGenotypes.choose(both.scan_store, both.scan_samples, both.scan_variants))
-    operator = GenotypeOperator(model_genotypes, panel_bytes=shares.panel_bytes)
-    analysis = Analysis(config, cohort, scan_genotypes, operator, record, shares.batch_bytes, known)
+    source = ChosenGenotypes.choose(data.model, cohort.sample_index, variants.model, shares.cache_bytes)
+    model = standardise(source, config.fit.alpha, config.fit.scale, config.model_filters)
+    for option, n in model.filtered.items():
+        record.add_dropped("model variants", f"{option} {getattr(config.model_filters, _field(option)):g}", [], n=n)
+    if not model.source.n_variants:
+        raise VariantMismatchError(f"No variant of '{data.model.path}' passes the filters of the model: relax them.")
+    operator = GenotypeOperator(model, panel_bytes=shares.panel_bytes)
+    scanned = _scanned(config, cohort, data, variants.scan, model.source)
+    analysis = Analysis(config, cohort, scanned, operator, record, shares.batch_bytes, known)
     _record_inputs(analysis)
     _claim(analysis, overwrite=overwrite)
     return analysis
+
+
+def _scanned(
+    config: AnalysisConfig, cohort: Cohort, data: AnalysisGenotypes, variants: NDArray[np.int64], model: ChosenGenotypes
+) -> ChosenGenotypes:
+    """Choose the variants to scan; where they are the model's, its rows in memory serve both."""
+    scan = data.scan
+    same = scan.fingerprint == data.model.fingerprint
+    if same and np.array_equal(np.sort(variants), np.sort(model.variants)):
+        return model
+    index = cohort.sample_index if same else match_samples(scan.sample_id.tolist(), cohort, scan.path)
+    sex = cohort_sex(scan, index, data.model, cohort.sample_id)
+    return ChosenGenotypes.choose(
+        scan, index, variants, sex=sex, male_x=config.inputs.male_x, build=config.inputs.build
+    )
+
+
+def _field(option: str) -> str:
+    """Return the name of the filter of an option: `min_maf` of `--min-maf`."""
+    return option.removeprefix("--").replace("-", "_")
 
 
 @contextmanager
@@ -218,8 +212,9 @@ def start_record(config: AnalysisConfig) -> RunRecord:
 
 def _record_inputs(analysis: Analysis) -> None:
     record, counts = analysis.record, analysis.cohort.counts
-    store = analysis.scan_genotypes.source.store
-    record.add_input("genotypes", store.path, store.fingerprint)
+    for name, store in (("genotypes", analysis.scanned.store), ("model_genotypes", analysis.operator.source.store)):
+        if name == "genotypes" or store.fingerprint != analysis.scanned.store.fingerprint:
+            record.add_input(name, store.path, store.fingerprint)
     for name, path in analysis.config.inputs.files().items():
         record.add_input(name, path)
     record.counts["samples"] = dict(counts.get("samples", {}))

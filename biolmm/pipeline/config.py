@@ -9,8 +9,12 @@ from typing import Any, Literal
 from biolmm.association.setup import ScanConfig
 from biolmm.cohort import CohortConfig
 from biolmm.errors import ParameterError
+from biolmm.genotypes.coding import MaleX
+from biolmm.genotypes.filters import VariantFilters
 from biolmm.memory import default_budget_bytes
 from biolmm.reml.fit import FitConfig
+from biolmm.store.collection import AskedEncoding
+from biolmm.store.samples import Which
 
 Method = Literal["mixed", "linear", "linear-only"]
 METHODS: tuple[Method, ...] = ("mixed", "linear", "linear-only")
@@ -18,12 +22,20 @@ METHODS: tuple[Method, ...] = ("mixed", "linear", "linear-only")
 
 @dataclass(frozen=True)
 class Inputs:
-    """Files of an analysis.
+    """Files of an analysis, and what is taken of them.
 
     Attributes
     ----------
     genotypes
-        One store, or the `.bed` files of one or more PLINK file sets of the same samples.
+        What is scanned: one store, or genotype files (BED, PGEN, BGEN, VCF, BCF, VCF Zarr), for example one a chromosome.
+    model_genotypes
+        What the relatedness matrix is made of, in the same forms; empty takes `genotypes`.
+    sample_file
+        The `.sample` file of BGEN files that name no samples.
+    encoding
+        How files are read: `calls`, `dosage8`, `dosage16`, or `auto`, dosages where the files have any.
+    samples
+        Of files that hold different people: those in all of them (`intersection`), or everybody (`union`).
     traits, covariates
         Tables with a column of sample ids.
     keep, remove
@@ -34,11 +46,23 @@ class Inputs:
         List of variants that are neither scanned nor in the model.
     model_extract
         List of the variants that the relatedness matrix is made of.
+    regions
+        Scan only here, such as `6:25mb-34mb`.
+    exclude_regions, model_exclude_regions
+        Neither scan nor model, and not in the model: regions, or the names `mhc` and `long-range-ld`.
+    build
+        Reference build, `GRCh37` or `GRCh38`: where the pseudo-autosomal regions and the named regions are.
+    male_x
+        How males count on X outside the pseudo-autosomal regions: `0/2` or `0/1`.
     missing_value
         A number that means missing in the tables, such as -9.
     """
 
     genotypes: tuple[Path, ...]
+    model_genotypes: tuple[Path, ...] = ()
+    sample_file: Path | None = None
+    encoding: AskedEncoding = "auto"
+    samples: Which = "intersection"
     traits: Path | None = None
     covariates: Path | None = None
     keep: Path | None = None
@@ -46,12 +70,22 @@ class Inputs:
     extract: Path | None = None
     exclude: Path | None = None
     model_extract: Path | None = None
+    regions: tuple[str, ...] = ()
+    exclude_regions: tuple[str, ...] = ()
+    model_exclude_regions: tuple[str, ...] = ()
+    build: str | None = None
+    male_x: MaleX = "0/2"
     missing_value: str | None = None
 
     def files(self) -> dict[str, Path]:
         """Return the tables and lists that are given, by name."""
-        names = ("traits", "covariates", "keep", "remove", "extract", "exclude", "model_extract")
+        names = ("traits", "covariates", "keep", "remove", "extract", "exclude", "model_extract", "sample_file")
         return {name: path for name in names if (path := getattr(self, name)) is not None}
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what `run.json` records beside the files."""
+        names = ("encoding", "samples", "regions", "exclude_regions", "model_exclude_regions", "build", "male_x")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -64,10 +98,13 @@ class Resources:
         Threads; None takes every available processor.
     memory_bytes
         Budget of the whole process.
+    scratch
+        Where results that go to an object store are kept while the work runs; by default in the user's cache.
     """
 
     threads: int | None = None
     memory_bytes: int = field(default_factory=default_budget_bytes)
+    scratch: Path | None = None
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -86,6 +123,8 @@ class AnalysisConfig:
         Principal components added as covariates.
     ssf
         Write GWAS-SSF files too.
+    model_filters
+        Thresholds for the variants of the model; those for the scan are in `scan`.
     known_model
         Folder of a model of the same samples, covariates and settings, whose spectra are reused.
     """
@@ -99,6 +138,7 @@ class AnalysisConfig:
     method: Method = "mixed"
     n_pcs: int = 0
     ssf: bool = False
+    model_filters: VariantFilters = field(default_factory=VariantFilters)
     known_model: Path | None = None
     command: str = ""
 
@@ -118,5 +158,7 @@ class AnalysisConfig:
             "fit": asdict(self.fit),
             "scan": asdict(self.scan),
             "cohort": cohort,
+            "model_filters": asdict(self.model_filters),
+            "genotypes": self.inputs.parameters(),
             "covariate_names": list(self.cohort.covariate_names or ()),
         }

@@ -16,7 +16,7 @@ from biolmm.chunks import threads
 from biolmm.cohort import CohortConfig, align_cohort
 from biolmm.errors import ParameterError
 from biolmm.genotypes.operator import GenotypeOperator
-from biolmm.genotypes.source import PackedGenotypes
+from biolmm.genotypes.source import ChosenGenotypes
 from biolmm.genotypes.standardised import standardise
 from biolmm.loco import solve_predictors
 from biolmm.memory import default_budget_bytes
@@ -24,6 +24,7 @@ from biolmm.pipeline.inputs import match_samples
 from biolmm.reml.fit import FitConfig, fit_null_model
 from biolmm.reml.model import NullModel, open_model_store
 from biolmm.reml.spectrum import SpectrumConfig
+from biolmm.store.data import GenotypeData
 from biolmm.store.open import genotype_store
 from biolmm.store.read import GenotypeStore
 
@@ -119,19 +120,18 @@ def scan(store: Genotypes, model: NullModel, *, linear: bool = False, n_threads:
     with threads(n_threads):
         variants = model.dataset["model_variant_index"].values
         operator = _operator(own, cohort.sample_index, variants, settings["alpha"], settings["scale"])
-        genotypes = operator.genotypes
+        source = operator.source
         if opened.fingerprint != own.fingerprint or len(variants) != own.n_variants:
-            genotypes = standardise(
-                PackedGenotypes.choose(opened, match_samples(opened.sample_id.tolist(), cohort, opened.path))
-            )
-        setup = prepare_scan(genotypes, model, operator, ScanConfig(linear=linear))
+            index = match_samples(opened.sample_id.tolist(), cohort, opened.path)
+            source = ChosenGenotypes.choose(opened, index)
+        setup = prepare_scan(source, model, operator, ScanConfig(linear=linear))
     return scan_lazily(setup)
 
 
 def _operator(
-    store: GenotypeStore, samples: np.ndarray[Any, Any], variants: np.ndarray[Any, Any] | None, alpha: float, scale: Any
+    store: GenotypeData, samples: np.ndarray[Any, Any], variants: np.ndarray[Any, Any] | None, alpha: float, scale: Any
 ) -> GenotypeOperator:
-    source = PackedGenotypes.choose(store, samples, variants, cache_bytes=default_budget_bytes() * 2 // 3)
+    source = ChosenGenotypes.choose(store, samples, variants, cache_bytes=default_budget_bytes() * 2 // 3)
     return GenotypeOperator(standardise(source, alpha, scale))
 
 

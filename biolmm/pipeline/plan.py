@@ -9,11 +9,13 @@ from biolmm.association.panel import MAF_CLASSES
 from biolmm.chunks import n_threads
 from biolmm.cohort import Cohort
 from biolmm.genotypes.source import MAX_PARTITIONS
+from biolmm.linalg.krylov import OVERSAMPLING
 from biolmm.memory import Need, StagePlan
 from biolmm.pipeline.config import AnalysisConfig
+from biolmm.pipeline.genotypes import AnalysisGenotypes
+from biolmm.pipeline.variants import ChosenVariants
 from biolmm.reml.fit import choose_solver
-from biolmm.reml.spectrum import MAX_STEPS, MIN_PROBES, OVERSAMPLING, RANDOM_STARTS
-from biolmm.store.layout import row_bytes
+from biolmm.reml.spectrum import MAX_STEPS, MIN_PROBES, RANDOM_STARTS
 
 PROCESS_BYTES = 600 * 2**20
 """The interpreter with its libraries and kernels; a first run, which compiles them, takes the most."""
@@ -33,25 +35,34 @@ class Shape:
     n_systems: int
     n_covariates: int
     n_contigs: int
+    row_bytes: int
+    """Bytes of one of the model's rows."""
+    scan_row_bytes: int
+    chunk_bytes: int
+    """Bytes of the largest chunk of rows that a task holds, over all samples of the genotypes."""
 
     @classmethod
-    def of(cls, cohort: Cohort, n_model: int, n_scanned: int, n_contigs: int) -> Shape:
+    def of(cls, cohort: Cohort, data: AnalysisGenotypes, variants: ChosenVariants) -> Shape:
         """Measure a cohort and its choice of variants."""
         masked = sum(not mask.observed.all() for mask in cohort.classes)
+        both = (data.model, data.scan)
         return cls(
-            cohort.n_samples,
-            n_model,
-            n_scanned,
-            cohort.n_traits,
-            1 + masked,
-            1 + len(cohort.covariate_names),
-            n_contigs,
+            n_samples=cohort.n_samples,
+            n_variants=len(variants.model),
+            n_scanned=len(variants.scan),
+            n_traits=cohort.n_traits,
+            n_systems=1 + masked,
+            n_covariates=1 + len(cohort.covariate_names),
+            n_contigs=len(data.model.contig_id),
+            row_bytes=data.model.encoding.row_bytes(cohort.n_samples),
+            scan_row_bytes=data.scan.encoding.row_bytes(cohort.n_samples),
+            chunk_bytes=max(each.chunk_variants * each.encoding.row_bytes(each.n_samples) for each in both),
         )
 
     @property
-    def packed_bytes(self) -> int:
+    def pass_bytes(self) -> int:
         """Bytes that one pass over the model's variants reads."""
-        return self.n_variants * row_bytes(self.n_samples)
+        return self.n_variants * self.row_bytes
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,8 @@ def _block(shape: Shape, n_columns: float, itemsize: int = 4) -> int:
 
 def _common(shape: Shape) -> tuple[Need, ...]:
     bases = Need("covariate bases", _block(shape, shape.n_systems * (shape.n_covariates + 1), 8))
-    return (Need("interpreter and libraries", PROCESS_BYTES), bases)
+    chunks = Need("chunks of genotypes in hand", 3 * n_threads() * shape.chunk_bytes)
+    return (Need("interpreter and libraries", PROCESS_BYTES), bases, chunks)
 
 
 def _stage(
@@ -117,7 +129,7 @@ def _stage(
         stage=stage,
         n_tasks=n_passes * min(MAX_PARTITIONS, max(shape.n_contigs, 1)),
         n_passes=n_passes,
-        read_bytes=n_passes * shape.packed_bytes,
+        read_bytes=n_passes * shape.pass_bytes,
         flop=2.0 * products * shape.n_samples * shape.n_variants * column_passes,
         needs=(*_common(shape), *needs),
     )
@@ -162,12 +174,12 @@ def _plan_exact(shape: Shape) -> list[StagePlan]:
     n = shape.n_samples
     matrices = Need("relatedness matrices", 5 * n * n * 8)
     fit = StagePlan(
-        stage="exact fit", n_passes=1, read_bytes=shape.packed_bytes,
+        stage="exact fit", n_passes=1, read_bytes=shape.pass_bytes,
         flop=float(n) ** 2 * shape.n_variants * 2 + 12.0 * float(n) ** 3 * shape.n_systems,
         needs=(*_common(shape), matrices, Need("partial sums", (n_threads() + 4) * n * n * 8)),
     )  # fmt: skip
     loco = StagePlan(
-        stage="exact loco", n_passes=2, read_bytes=2 * shape.packed_bytes,
+        stage="exact loco", n_passes=2, read_bytes=2 * shape.pass_bytes,
         flop=float(n) ** 3 / 3 * shape.n_contigs * shape.n_traits,
         needs=(*_common(shape), matrices, Need("Cholesky factors", shape.n_traits * n * n * 8)),
     )  # fmt: skip
@@ -194,7 +206,7 @@ def _plan_scan(config: AnalysisConfig, shape: Shape, solver: str) -> StagePlan:
         stage="scan",
         n_tasks=min(MAX_PARTITIONS, max(shape.n_contigs, 1)),
         n_passes=1,
-        read_bytes=shape.n_scanned * row_bytes(shape.n_samples),
+        read_bytes=shape.n_scanned * shape.scan_row_bytes,
         written_bytes=int(60 * shape.n_scanned * shape.n_traits),
         flop=2.0 * shape.n_samples * shape.n_scanned * columns,
         needs=(*_common(shape), *needs),

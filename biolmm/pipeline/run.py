@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from biolmm.chunks import threads
 from biolmm.errors import ParameterError
+from biolmm.mirror import mirrored
 from biolmm.pipeline.analysis import prepare, prepare_from_model, start_record, warnings_in
 from biolmm.pipeline.config import AnalysisConfig
 from biolmm.pipeline.inputs import open_fitted, refuse_inside
@@ -19,6 +23,7 @@ from biolmm.pipeline.steps import (
     write_model_tables,
 )
 from biolmm.reml.fit import plain_model
+from biolmm.reml.model import NullModel
 from biolmm.results.record import RunRecord
 
 
@@ -30,8 +35,7 @@ def run_gwas(config: AnalysisConfig, *, overwrite: bool = False) -> RunRecord:
     UserError
         For every mistake in the inputs, before anything is computed.
     """
-    record = start_record(config)
-    with threads(config.resources.threads), warnings_in(record):
+    with _running(config) as (config, record):
         analysis = prepare(config, record, overwrite=overwrite)
         add_components(analysis)
         if config.method == "linear-only":
@@ -47,8 +51,7 @@ def run_fit(config: AnalysisConfig, *, overwrite: bool = False) -> RunRecord:
     """Fit the null model with its predictors and write `h2.tsv` and the model."""
     if config.method == "linear-only":
         raise ParameterError("the plain regression has no null model to fit: use `biolmm gwas --method linear-only`.")
-    record = start_record(config)
-    with threads(config.resources.threads), warnings_in(record):
+    with _running(config) as (config, record):
         analysis = prepare(config, record, overwrite=overwrite)
         add_components(analysis)
         fit_model(analysis)
@@ -61,12 +64,30 @@ def run_scan_only(
 ) -> RunRecord:
     """Scan genotypes with a model that was fitted before, with its left-out predictors or, on request, without."""
     refuse_inside(config.out, model_folder)
-    config, model = open_fitted(config, model_folder, loco)
-    record = start_record(config)
-    with threads(config.resources.threads), warnings_in(record):
-        analysis = prepare_from_model(config, record, model, overwrite=overwrite)
-        copy_components(model, config.out)
-        write_model_tables(config.out, model)
-        setup = prepare_scan_stage(analysis, model)
-        scan_stage(analysis, setup)
-        return finish(analysis)
+    with mirrored(model_folder, config.resources.scratch) as folder:
+        config, model = open_fitted(config, folder, loco)
+        with _running(config) as (config, record):
+            return _scan_with(config, model, record, overwrite=overwrite)
+
+
+def _scan_with(config: AnalysisConfig, model: NullModel, record: RunRecord, *, overwrite: bool) -> RunRecord:
+    analysis = prepare_from_model(config, record, model, overwrite=overwrite)
+    copy_components(model, config.out)
+    write_model_tables(config.out, model)
+    setup = prepare_scan_stage(analysis, model)
+    scan_stage(analysis, setup)
+    return finish(analysis)
+
+
+@contextmanager
+def _running(config: AnalysisConfig) -> Iterator[tuple[AnalysisConfig, RunRecord]]:
+    """Give the configuration with local folders, kept in step with those on object stores, and the record of the run."""
+    with ExitStack() as stack:
+        if config.known_model:
+            config = replace(config, known_model=stack.enter_context(mirrored(config.known_model)))
+        out = stack.enter_context(mirrored(config.out, config.resources.scratch))
+        config = replace(config, out=out)
+        record = start_record(config)
+        stack.enter_context(threads(config.resources.threads))
+        stack.enter_context(warnings_in(record))
+        yield config, record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,8 @@ from biolmm.results.tables import write_result_table
 from biolmm.schema import LEAD_COLUMNS
 from biolmm.stages import content_hash
 from biolmm.store.arrays import open_dataset, save_dataset
+from biolmm.store.collection import Collection
+from biolmm.store.convert import check_unchanged
 
 log = logging.getLogger(__name__)
 
@@ -137,12 +139,12 @@ def prepare_scan_stage(analysis: Analysis, model: NullModel) -> ScanSetup:
     scan = replace(config.scan, mixed=config.method != "linear-only", linear=config.method != "mixed")
     operator = analysis.operator if scan.mixed else None
     if not scan.mixed or model.settings["solver"] == "exact":
-        return prepare_scan(analysis.scan_genotypes, model, operator, scan)
+        return prepare_scan(analysis.scanned, model, operator, scan)
     with analysis.stage("gamma") as cost:
         known: list[ScanSetup] = []
 
         def build(path: Path) -> None:
-            setup = prepare_scan(analysis.scan_genotypes, model, operator, scan)
+            setup = prepare_scan(analysis.scanned, model, operator, scan)
             if setup.gamma is None:
                 raise ValueError("the stochastic solver needs γ")
             known.append(setup)
@@ -151,7 +153,7 @@ def prepare_scan_stage(analysis: Analysis, model: NullModel) -> ScanSetup:
         path, cost["resumed"] = analysis.stages.run("gamma.zarr", analysis.scan_key, build)
         gamma = gamma_estimate(open_dataset(path).load())
         write_result_table(config.out, "gamma", gamma.table)
-        return known[0] if known else prepare_scan(analysis.scan_genotypes, model, operator, scan, gamma)
+        return known[0] if known else prepare_scan(analysis.scanned, model, operator, scan, gamma)
 
 
 def gamma_dataset(gamma: GammaEstimate) -> xr.Dataset:
@@ -173,15 +175,21 @@ def scan_stage(analysis: Analysis, setup: ScanSetup) -> ScanSummary:
     markers = stages.root / f"scan-{analysis.scan_key}"
     with analysis.stage("scan") as cost:
         summary = run_scan(setup, config.out, markers)
+        if isinstance(analysis.scanned.store, Collection):
+            check_unchanged(analysis.scanned.store)
         cost["resumed"] = summary.n_resumed == summary.n_parts
         cost["passes"] = 0 if cost["resumed"] else 1
-        cost["read_bytes"] = analysis.scan_genotypes.source.packed_bytes * cost["passes"]
+        cost["read_bytes"] = analysis.scanned.n_bytes * cost["passes"]
     analysis.record.counts["variants"] = {
-        "genotypes": analysis.scan_genotypes.source.store.n_variants,
+        "genotypes": analysis.scanned.store.n_variants,
         "model": analysis.operator.n_variants,
         "scanned": summary.n_variants,
-        "monomorphic": int(np.sum(analysis.scan_genotypes.scaling.scale == 0)),
+        "monomorphic": summary.n_monomorphic,
     }
+    filters = asdict(config.scan.filters)
+    for option, count in summary.removed.items():
+        threshold = filters[option.removeprefix("--").replace("-", "_")]
+        analysis.record.add_dropped("variants", f"{option} {threshold:g}", [], n=count)
     for trait, count in summary.n_without_statistics.items():
         analysis.record.add_dropped("variants", f"no statistics for {trait}: no variation left", [], n=count)
     with analysis.stage("leads") as cost:

@@ -16,10 +16,12 @@ from biolmm.cohort import Cohort, MaskClass
 from biolmm.errors import DamagedStoreError, SampleMismatchError
 from biolmm.linalg.krylov import Eigenpairs
 from biolmm.linalg.operators import Restriction
+from biolmm.places import place
 from biolmm.reml.likelihood import TraceMeasure, VarianceComponents
 from biolmm.reml.spectrum import Spectrum
 from biolmm.schema import H2_COLUMNS
 from biolmm.store.arrays import open_dataset, save_dataset
+from biolmm.store.data import GenotypeData
 from biolmm.store.read import GenotypeStore
 
 NULL_NAME, LOCO_NAME = "null.zarr", "loco.zarr"
@@ -175,7 +177,7 @@ def open_model(folder: Path | str) -> NullModel:
     DamagedStoreError
         When there is no model, or it is incomplete, damaged, or of another version.
     """
-    root = Path(folder)
+    root = place(folder)
     for candidate in (root, root / MODEL_FOLDER):
         if (candidate / NULL_NAME).is_dir():
             null = open_dataset(candidate / NULL_NAME).load()
@@ -189,8 +191,8 @@ def open_model(folder: Path | str) -> NullModel:
     raise DamagedStoreError(f"'{folder}' holds no fitted model ({NULL_NAME} is not there): run `biolmm fit` first.")
 
 
-def open_model_store(model: NullModel, *candidates: GenotypeStore) -> GenotypeStore:
-    """Open the store that a model was fitted on, where it was, beside the model, or among other open stores.
+def open_model_store(model: NullModel, *candidates: GenotypeData) -> GenotypeData:
+    """Open the store that a model was fitted on, where it was, beside the model, or among genotypes that are open.
 
     Raises
     ------
@@ -198,10 +200,10 @@ def open_model_store(model: NullModel, *candidates: GenotypeStore) -> GenotypeSt
         When none of these is that store any more.
     """
     wanted = model.dataset.attrs["store_fingerprint"]
-    recorded = Path(model.dataset.attrs["store"])
-    for store in candidates:
-        if store.fingerprint == wanted:
-            return store
+    recorded = place(model.dataset.attrs["store"])
+    for data in candidates:
+        if data.fingerprint == wanted:
+            return data
     beside = [] if model.folder is None else [model.folder.parent / recorded.name]
     for path in (recorded, *beside):
         if path.is_dir() and (store := GenotypeStore.open(path)).fingerprint == wanted:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biolmm.genotypes.operator import GenotypeOperator
-from biolmm.linalg.krylov import Eigenpairs, block_krylov_eigenpairs
+from biolmm.linalg.krylov import OVERSAMPLING, Eigenpairs, block_krylov_eigenpairs, leading_components
 from biolmm.linalg.lanczos import Lanczos, Quadrature
 from biolmm.linalg.operators import RestrictedOperator, Restriction
 from biolmm.linalg.probes import rademacher
@@ -21,7 +21,6 @@ from biolmm.reml.likelihood import TraceMeasure
 
 MIN_PROBES, MAX_PROBES = 16, 128
 MAX_STEPS = 30
-OVERSAMPLING = 10
 RANDOM_STARTS = 4
 """Random columns beside the cohort's eigenvectors in the start block of a mask class."""
 CHECKED_H2 = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
@@ -155,10 +154,7 @@ def principal_components(
     -----
     Cost: at most 10 passes with n_components + 10 columns.
     """
-    start = rademacher(keys, "eigenpairs", range(n_components + OVERSAMPLING), seed)
-    return block_krylov_eigenpairs(
-        operator.matmat, [restriction], [start], [n_components], tolerance=1e-3, max_products=10
-    )[0]
+    return leading_components(operator.matmat, keys, restriction, n_components, seed)
 
 
 class DensityRecursion:

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from biolmm import schema
 from biolmm.atomic import atomic_path
 from biolmm.errors import DamagedStoreError
-from biolmm.results.paths import ASSOCIATIONS, list_parts, part_path
+from biolmm.places import place
+from biolmm.results.paths import ASSOCIATIONS, list_parts, part_path, readable
 
 COLUMN_NAMES = tuple(column.name for column in schema.ASSOCIATION_COLUMNS)
 
@@ -79,7 +80,7 @@ def read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         When the file is not the Parquet file that was written.
     """
     try:
-        return pq.ParquetFile(path).read(columns=None if columns is None else list(columns))
+        return pq.ParquetFile(readable(path)).read(columns=None if columns is None else list(columns))
     except (pa.ArrowInvalid, OSError) as error:
         raise DamagedStoreError(f"{path} is damaged ({error}): delete it and run the same command again.") from error
 
@@ -156,7 +157,7 @@ def read_associations(
     """
     frames = [
         _contig_frame(name, paths, columns, with_trait=trait is None, locate=locate)
-        for name, paths in _grouped(list_parts(Path(results_dir), trait, contig, kind))
+        for name, paths in _grouped(list_parts(place(results_dir), trait, contig, kind))
     ]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(columns or COLUMN_NAMES))
 

@@ -14,8 +14,9 @@ from xarray.core import indexing
 
 from biolmm import schema
 from biolmm.errors import InputFileError
+from biolmm.places import place
 from biolmm.results.associations import read_part
-from biolmm.results.paths import ASSOCIATIONS, list_parts, list_traits
+from biolmm.results.paths import ASSOCIATIONS, list_parts, list_traits, readable
 
 TRAITS = "traits"
 
@@ -79,11 +80,11 @@ def open_results(results_dir: Path, kind: str = ASSOCIATIONS) -> xr.Dataset:
     -----
     Cost: the labels of all variants are read at once; every statistic costs one column of the parts touched.
     """
-    results_dir = Path(results_dir)
+    results_dir = place(results_dir)
     traits = list_traits(results_dir, kind)
     parts = list_parts(results_dir, kind=kind)
     paths = [[path for name, _, path in parts if name == trait] for trait in traits]
-    sizes = [[(p.parent.name, p.name, pq.read_metadata(p).num_rows) for p in of_trait] for of_trait in paths]
+    sizes = [[(p.parent.name, p.name, pq.read_metadata(readable(p)).num_rows) for p in of_trait] for of_trait in paths]
     for trait, size in zip(traits, sizes, strict=True):
         if size != sizes[0]:
             n, expected = sum(s[2] for s in size), sum(s[2] for s in sizes[0])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import IO
 from urllib.parse import unquote
 
 from biolmm.errors import InputFileError, named
+from biolmm.places import is_remote
 
 ASSOCIATIONS = "associations"
 LINEAR = "linear"
@@ -51,6 +53,11 @@ def natural_key(name: str) -> tuple[int, int, str]:
     if bare.upper() in _SPECIAL_CONTIGS:
         return (1, _SPECIAL_CONTIGS[bare.upper()], name)
     return (2, 0, name)
+
+
+def readable(path: Path) -> Path | IO[bytes]:
+    """Give what Arrow and pandas can read: a local path as it is, an object of a store as a file that is open."""
+    return path.open("rb") if is_remote(path) else path
 
 
 def part_path(directory: Path, trait: str, contig: str, part: int) -> Path:

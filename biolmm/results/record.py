@@ -19,6 +19,7 @@ import threadpoolctl
 
 from biolmm.atomic import write_text
 from biolmm.errors import MAX_NAMED, InputFileError
+from biolmm.places import place
 
 RUN_JSON = "run.json"
 
@@ -68,7 +69,7 @@ class RunRecord:
 
     def add_input(self, name: str, path: Path, fingerprint: str | None = None) -> None:
         """Add an input file (fingerprinted here) or a folder (whose fingerprint the caller knows)."""
-        path = Path(path)
+        path = place(path)
         if path.is_dir():
             n_bytes = sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
         else:
@@ -101,7 +102,7 @@ class RunRecord:
         if finished:
             self.finished = _now()
         text = json.dumps(_jsonable(asdict(self)), indent=1, ensure_ascii=False, allow_nan=False)
-        return write_text(Path(results_dir) / RUN_JSON, text + "\n")
+        return write_text(place(results_dir) / RUN_JSON, text + "\n")
 
 
 def read_record(results_dir: Path) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def read_record(results_dir: Path) -> dict[str, Any]:
     InputFileError
         When it is missing or not JSON.
     """
-    path = Path(results_dir) / RUN_JSON
+    path = place(results_dir) / RUN_JSON
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -136,10 +137,10 @@ def fingerprint_file(path: Path) -> str:
     InputFileError
         When the file cannot be read.
     """
-    path = Path(path)
+    path = place(path)
     try:
         with path.open("rb") as handle:
-            size = os.fstat(handle.fileno()).st_size
+            size = path.stat().st_size
             digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=16)
             if size <= WHOLE_FILE_BYTES:
                 for block in iter(lambda: handle.read(_BLOCK_BYTES), b""):

@@ -9,6 +9,8 @@ import pandas as pd
 from biolmm import schema
 from biolmm.atomic import atomic_path
 from biolmm.errors import InputFileError
+from biolmm.places import place
+from biolmm.results.paths import readable
 
 MISSING = "NA"
 
@@ -39,7 +41,7 @@ def table_path(results_dir: Path, name: str) -> Path:
     """Path of a table, for example `results/h2.tsv`."""
     if name not in TABLES:
         raise ValueError(f"{name!r} is not one of {', '.join(TABLES)}")
-    return Path(results_dir) / f"{name}.tsv"
+    return place(results_dir) / f"{name}.tsv"
 
 
 def write_result_table(results_dir: Path, name: str, frame: pd.DataFrame) -> Path:
@@ -75,7 +77,7 @@ def read_result_table(results_dir: Path, name: str) -> pd.DataFrame | None:
     if not path.exists():
         return None
     try:
-        raw = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        raw = pd.read_csv(readable(path), sep="\t", dtype=str, keep_default_na=False)
         missing = [column for column in TABLES[name] if column not in raw.columns]
         if missing:
             raise InputFileError(f"{path} lacks the columns {', '.join(missing)}: it has {', '.join(raw.columns)}.")

@@ -1,137 +1,64 @@
-"""Making a store from PLINK 1 file sets."""
+"""Making a store from genotype files of any format."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from biolmm.atomic import saving
-from biolmm.errors import (
-    DamagedStoreError,
-    InputFileError,
-    OutputError,
-    ParameterError,
-    SampleMismatchError,
-    StoreFormatError,
-)
-from biolmm.files.bed import BedFiles, bed_files, check_bed, read_bim, read_fam, read_packed_rows
-from biolmm.files.bed_tables import count_duplicates
-from biolmm.files.encoding import row_bytes
-from biolmm.files.genotypes import SampleTable, VariantTable, concatenate_variants
+from biolmm.errors import InputFileError, OutputError, StoreFormatError
+from biolmm.files.genotypes import Source
 from biolmm.memory import Need, StagePlan
-from biolmm.store.identity import content_key
-from biolmm.store.read import GenotypeStore
-from biolmm.store.write import StoreWriter, choose_chunk_variants
+from biolmm.places import place
+from biolmm.store.collection import AskedEncoding, Collection
+from biolmm.store.identity import content_key, file_identity
+from biolmm.store.read import GenotypeStore, is_unfinished
+from biolmm.store.samples import Which
+from biolmm.store.swap import remove_store
+from biolmm.store.tasks import MapTasks, call_one_by_one
+from biolmm.store.write import StoreWriter, clear_aside
 
-MapTasks = Callable[[Callable[[int], None], Sequence[int]], list[None]]
-"""Calls a function on each item, in any order, possibly in other threads or processes."""
+__all__ = ["MapTasks", "call_one_by_one", "convert", "convert_collection", "convert_sources", "plan_convert"]
 
-
-@dataclass(frozen=True, eq=False)
-class BedInput:
-    """File sets that were checked and fit together."""
-
-    files: tuple[BedFiles, ...]
-    samples: SampleTable
-    variants: VariantTable
-    offsets: tuple[int, ...]
-    """First variant of each file set, and the total."""
-    provenance: dict[str, Any]
+_BYTES_A_VARIANT, _BYTES_A_SAMPLE = 400, 200
+"""Memory of the tables."""
 
 
 @dataclass(frozen=True)
-class ConvertChunk:
-    """Reads the variants of one chunk from the file sets that hold them, and writes the chunk."""
+class _Job:
+    """What every chunk needs: where it goes and where it comes from."""
 
     writer: StoreWriter
-    beds: tuple[Path, ...]
-    offsets: tuple[int, ...]
-
-    def __call__(self, chunk: int) -> None:
-        """Convert one chunk."""
-        start, stop = self.writer.chunk_range(chunk)
-        packed = np.empty((stop - start, row_bytes(self.writer.n_samples)), np.uint8)
-        for bed, (first, last) in zip(self.beds, pairwise(self.offsets), strict=True):
-            a, b = max(start, first), min(stop, last)
-            if a < b:
-                out = packed[a - start : b - start]
-                read_packed_rows(bed, self.writer.n_samples, a - first, b - first, out=out)
-        self.writer.write_chunk(chunk, packed)
+    collection: Collection
 
 
-def call_one_by_one(function: Callable[[int], None], items: Sequence[int]) -> list[None]:
-    """Call in this thread, in order: the `map_tasks` that needs no scheduler."""
-    for item in items:
-        function(item)
-    return [None] * len(items)
-
-
-def read_bed_input(bed_paths: Sequence[Path | str]) -> BedInput:
-    """Read and check the tables of file sets and the sizes of their `.bed` files.
-
-    Raises
-    ------
-    ParameterError
-        When no file is given, or one twice.
-    InputFileError
-        When a file is missing, malformed, truncated, or does not fit the others of its set.
-    SampleMismatchError
-        When file sets hold other samples, or the same in another order.
-    """
-    if not bed_paths:
-        raise ParameterError("no .bed file was given.")
-    files = tuple(bed_files(path) for path in bed_paths)
-    resolved = [each.bed.resolve() for each in files]
-    if len(set(resolved)) < len(files):
-        twice = next(each.bed for i, each in enumerate(files) if resolved[i] in resolved[:i])
-        raise ParameterError(f"{twice} was given twice.")
-    samples = read_fam(files[0].fam)
-    tables = []
-    for each in files:
-        _check_same_samples(files[0].fam, samples, each.fam)
-        tables.append(read_bim(each.bim))
-        check_bed(each, samples.n, tables[-1])
-    variants = concatenate_variants(tables)
-    source = [_identity(path) for each in files for path in (each.bed, each.bim, each.fam)]
-    return BedInput(
-        files=files,
-        samples=samples,
-        variants=variants,
-        offsets=tuple(accumulate((table.n for table in tables), initial=0)),
-        provenance={
-            "kind": "bed",
-            "files": source,
-            "n_duplicate_variants": count_duplicates(variants),
-            "n_negative_positions": int(np.sum(variants.position < 0)),
-        },
-    )
+def _convert_chunk(chunk: int, job: _Job) -> None:
+    """Read the variants of one chunk from the files that hold them, and write the chunk."""
+    decoded = job.collection.read_range(*job.writer.chunk_range(chunk))
+    job.writer.write_chunk(chunk, decoded.rows, decoded.quality)
 
 
 def convert(
-    bed_paths: Sequence[Path | str],
+    paths: Sequence[Path | str],
     out: Path | str,
     *,
+    encoding: AskedEncoding = "auto",
+    samples: Which = "intersection",
+    sample_file: Path | str | None = None,
     chunk_variants: int | None = None,
     overwrite: bool = False,
     map_tasks: MapTasks = call_one_by_one,
 ) -> GenotypeStore:
-    """Convert one PLINK 1 file set, or several of the same samples, to a store.
+    """Convert genotype files, one or many of any format, to a store.
 
     Parameters
     ----------
-    bed_paths
-        The `.bed` files, for example one a chromosome; their variants follow one another in this order.
+    paths
+        The files, for example one a chromosome, in any order: `.bed`, `.bgen`, `.pgen`, `.vcf.gz`, `.bcf`, VCF Zarr.
     out
         Path of the store.
-    chunk_variants
-        Variants of a chunk, a multiple of 64; by default about 8 MiB packed.
+    encoding, samples, sample_file, chunk_variants
+        As `Collection.open`.
     overwrite
         Whether a store at `out` is replaced. Otherwise it is returned when the same files were converted to it,
         and refused when not.
@@ -140,102 +67,106 @@ def convert(
 
     Returns
     -------
-    The store. `attributes["provenance"]` lists the files and counts the duplicate variants.
+    The store. `attributes["provenance"]` lists the files, the people left out and the contigs renamed, and counts the
+    duplicate variants.
 
     Raises
     ------
     ParameterError, InputFileError, SampleMismatchError
-        As `read_bed_input`; also InputFileError when a file changes meanwhile.
+        As `Collection.open`; also InputFileError when a file is damaged or changes meanwhile.
     OutputError
         When something else is at `out`, or the store cannot be written. What is written is kept, and the next call
         continues it.
 
     Notes
     -----
-    **Cost**: one pass over the `.bed` files; about 2·10⁹ calls per second and core. Memory: three chunks a task.
+    **Cost**: one pass over the files. Memory: about four chunks a task, and the tables of samples and variants.
     """
-    given = read_bed_input(bed_paths)
-    out = Path(out).absolute()
-    chosen = choose_chunk_variants(given.samples.n, given.variants.n, chunk_variants)
-    key = content_key(given.samples, given.variants, provenance=given.provenance, chunk_variants=chosen)
+    collection = Collection.open(
+        paths, sample_file=sample_file, encoding=encoding, samples=samples, chunk_variants=chunk_variants
+    )
+    return convert_collection(collection, out, overwrite=overwrite, map_tasks=map_tasks)
+
+
+def convert_sources(
+    sources: Sequence[Source],
+    out: Path | str,
+    *,
+    encoding: AskedEncoding = "auto",
+    samples: Which = "intersection",
+    chunk_variants: int | None = None,
+    overwrite: bool = False,
+    map_tasks: MapTasks = call_one_by_one,
+) -> GenotypeStore:
+    """Convert files that are open; otherwise as `convert`."""
+    collection = Collection.of(sources, encoding=encoding, samples=samples, chunk_variants=chunk_variants)
+    return convert_collection(collection, out, overwrite=overwrite, map_tasks=map_tasks)
+
+
+def convert_collection(
+    collection: Collection, out: Path | str, *, overwrite: bool = False, map_tasks: MapTasks = call_one_by_one
+) -> GenotypeStore:
+    """Convert a collection; otherwise as `convert`."""
+    out = place(out).absolute()
+    key = content_key(
+        collection.samples, collection.variants, provenance=collection.provenance,
+        chunk_variants=collection.chunk_variants, encoding=collection.encoding,
+    )  # fmt: skip
     if overwrite:
-        _remove_existing(out)
+        remove_store(out)
     existing = _existing(out)
     if existing is not None and existing.attributes.get("biolmm_key") == key:
+        clear_aside(out)
         return existing
     writer = StoreWriter.begin(
-        out, given.samples, given.variants, provenance=given.provenance, chunk_variants=chunk_variants
-    )
+        out, collection.samples, collection.variants, provenance=collection.provenance,
+        chunk_variants=collection.chunk_variants, encoding=collection.encoding,
+    )  # fmt: skip
     todo = sorted(set(range(writer.n_chunks)) - writer.finished_chunks())
-    map_tasks(ConvertChunk(writer, tuple(each.bed for each in given.files), given.offsets), todo)
-    for before in given.provenance["files"]:
-        if _identity(Path(before["path"])) != before:
-            raise InputFileError(f"{before['path']} was changed while it was converted. Run again.")
+    map_tasks(_convert_chunk, todo, _Job(writer, collection))
+    check_unchanged(collection)
     return GenotypeStore.open(writer.publish())
 
 
-def plan_convert(
-    bed_paths: Sequence[Path | str], *, chunk_variants: int | None = None, n_workers: int = 1
-) -> StagePlan:
-    """Say what `convert` of the same files will read, write and hold, for `n_workers` tasks at a time."""
-    given = read_bed_input(bed_paths)
-    chosen = choose_chunk_variants(given.samples.n, given.variants.n, chunk_variants)
-    chunk_bytes = chosen * row_bytes(given.samples.n)
-    n_chunks = -(-given.variants.n // chosen)
+def plan_convert(collection: Collection, *, n_workers: int = 1) -> StagePlan:
+    """Say what `convert_collection` will read, write and hold, for `n_workers` tasks at a time."""
+    chunk_bytes = collection.chunk_variants * collection.encoding.row_bytes(collection.n_samples)
+    # A reader may hold dosages as numbers of 4 bytes before they are rounded to codes.
+    n_values = collection.chunk_variants * max(part.n_samples for part in collection.parts)
+    decoded = 4 * n_values if collection.encoding.is_dosage else 0
+    tables = _BYTES_A_VARIANT * collection.n_variants + _BYTES_A_SAMPLE * collection.n_samples
     return StagePlan(
         stage="convert",
-        n_tasks=n_chunks,
+        n_tasks=collection.n_chunks,
         n_passes=1,
-        read_bytes=sum(item["n_bytes"] for item in given.provenance["files"]),
-        written_bytes=n_chunks * chunk_bytes,
+        read_bytes=sum(item["n_bytes"] for item in collection.provenance["files"]),
+        written_bytes=collection.n_chunks * chunk_bytes,
         needs=(
-            Need(f"{n_workers} chunks of calls, as read, packed and compressed", 4 * n_workers * chunk_bytes),
-            Need("tables of samples and variants", 400 * given.variants.n + 200 * given.samples.n),
+            Need(
+                f"{n_workers} chunks of genotypes, as read, encoded and compressed",
+                n_workers * (4 * chunk_bytes + decoded),
+            ),
+            Need("tables of samples and variants", tables),
         ),
     )
 
 
+def check_unchanged(collection: Collection) -> None:
+    """Raise `InputFileError` when a file of a collection is not the one that was opened."""
+    for before in collection.provenance["files"]:
+        try:
+            same = file_identity(place(before["path"])) == before
+        except OSError:
+            same = False
+        if not same:
+            raise InputFileError(f"{before['path']} was changed while it was converted. Run again.")
+
+
 def _existing(out: Path) -> GenotypeStore | None:
     """Open what is at `out`; None where nothing is."""
-    if not out.exists():
+    if not out.exists() or is_unfinished(out):
         return None
     try:
         return GenotypeStore.open(out)
     except StoreFormatError as error:
         raise OutputError(f"{out} exists and is not a store of this biolmm: choose another name or move it.") from error
-
-
-def _remove_existing(out: Path) -> None:
-    """Remove the store at `out`, damaged or not, but nothing that is not a store."""
-    with suppress(DamagedStoreError):
-        if _existing(out) is None:
-            return
-    with saving(out):
-        shutil.rmtree(out)
-
-
-def _identity(path: Path) -> dict[str, Any]:
-    status = path.stat()
-    return {"path": str(path.absolute()), "n_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-
-def _check_same_samples(first_fam: Path, first: SampleTable, fam: Path) -> None:
-    if fam == first_fam:
-        return
-    found = read_fam(fam).sample_id
-    if np.array_equal(found, first.sample_id):
-        return
-    if len(found) != first.n:
-        raise SampleMismatchError(
-            f"{fam} has {len(found):,} samples, {first_fam} has {first.n:,}: all file sets must hold the same samples. "
-            "Cut them alike with plink2 --keep."
-        )
-    row = int(np.argmax(found != first.sample_id))
-    if set(found.tolist()) == set(first.sample_id.tolist()):
-        remedy = "The samples are the same in another order: sort them alike with plink2 --indiv-sort."
-    else:
-        remedy = "All file sets must hold the same samples: cut them alike with plink2 --keep."
-    raise SampleMismatchError(
-        f"{fam} differs from {first_fam} at sample {row + 1:,}: {found[row]} instead of {first.sample_id[row]}. "
-        f"{remedy}"
-    )

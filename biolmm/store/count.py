@@ -1,4 +1,4 @@
-"""Counting calls in packed rows, a word of 32 calls at a time."""
+"""Counting the genotypes of encoded rows: packed calls a word of 32 at a time, dosages exactly, in whole numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from biolmm.files.encoding import padded_samples, row_bytes
+from biolmm.files.encoding import Encoding, Rows, padded_samples, row_bytes
 
 _LOW_BITS = np.uint64(0x5555555555555555)
 
@@ -84,3 +84,70 @@ def count_calls(packed: NDArray[np.uint8], n_samples: int) -> CallCounts:
     het, hom, missing = (np.empty(len(words), np.int32) for _ in range(3))
     _count_words(words, _LOW_BITS, het, hom, missing)
     return CallCounts(alt=het + 2 * hom, het=het, missing=missing - np.int32(n_padding))
+
+
+@dataclass(frozen=True, eq=False)
+class DosageCounts:
+    """Exact sums of the codes of each variant over the samples with a genotype."""
+
+    encoding: Encoding
+    called: NDArray[np.int32]
+    """Samples with a genotype."""
+    code_sum: NDArray[np.int64]
+    code_squares: NDArray[np.int64]
+
+    @property
+    def dosage_sum(self) -> NDArray[np.float64]:
+        """Sum of the dosages, Σd."""
+        return self.code_sum / self.encoding.steps
+
+    @property
+    def dosage_squares(self) -> NDArray[np.float64]:
+        """Sum of the squared dosages, Σd²."""
+        return self.code_squares / self.encoding.steps**2
+
+
+def count_dosages(rows: Rows, encoding: Encoding) -> DosageCounts:
+    """Add up the codes of each row, and their squares.
+
+    Raises
+    ------
+    ValueError
+        When the rows are not of this encoding, or hold a code above 2 copies that is not the missing one.
+
+    Notes
+    -----
+    **Cost**: one pass over the rows. The sums are exact up to 2·10⁹ samples.
+
+    Examples
+    --------
+    >>> counts = count_dosages(np.array([[127, 254, 255]], np.uint8), Encoding.DOSAGE8)
+    >>> counts.called.tolist(), counts.dosage_sum.tolist(), counts.dosage_squares.tolist()
+    ([2], [3.0], [5.0])
+    """
+    if not encoding.is_dosage or rows.ndim != 2 or rows.dtype != encoding.dtype:
+        raise ValueError(f"rows of {encoding.value} cannot be {rows.dtype} {rows.shape}")
+    called, code_sum, squares = (np.zeros(len(rows), np.int64) for _ in range(3))
+    n_invalid = _add_codes(np.ascontiguousarray(rows), encoding.missing, 2 * encoding.steps, called, code_sum, squares)
+    if n_invalid:
+        raise ValueError(f"{n_invalid} codes of {encoding.value} are above {2 * encoding.steps}, which is two copies")
+    return DosageCounts(encoding, called.astype(np.int32), code_sum, squares)
+
+
+@numba.njit(nogil=True, cache=True)
+def _add_codes(rows, missing, top, called, code_sum, squares):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Fill the three sums of each row; return how many codes are neither missing nor at most `top`."""
+    n_invalid = np.int64(0)
+    for i in range(rows.shape[0]):
+        n, total, total_of_squares, n_above = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+        for j in range(rows.shape[1]):
+            code = np.int64(rows[i, j])
+            has = np.int64(code != missing)
+            code *= has
+            n += has
+            total += code
+            total_of_squares += code * code
+            n_above += np.int64(code > top)
+        called[i], code_sum[i], squares[i] = n, total, total_of_squares
+        n_invalid += n_above
+    return n_invalid

@@ -6,11 +6,15 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biolmm.store.read import GenotypeStore
 
 MAF_EDGES = (0.0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Bounds of the classes of the frequency spectrum; each class includes its upper bound."""
+
+QUALITY_EDGES = (0.3, 0.5, 0.8, 0.9, 0.95)
+"""Bounds between the classes of INFO and R²; each class includes its upper bound."""
 
 
 def describe(store: GenotypeStore) -> dict[str, Any]:
@@ -18,9 +22,10 @@ def describe(store: GenotypeStore) -> dict[str, Any]:
 
     Returns
     -------
-    `path`, `fingerprint`, `n_samples`, `n_variants`, `sexes`, `contigs` (a list of name, n_variants, first_bp,
-    last_bp), `chunks`, `sizes` (bytes on disk and bits per genotype), `frequencies` (monomorphic variants, variants
-    never called, and a list of classes of the minor allele frequency), `missingness` and `provenance`.
+    `path`, `fingerprint`, `encoding` (`calls`, `dosage8`, `dosage16`), `n_samples`, `n_variants`, `sexes`, `contigs` (a
+    list of name, n_variants, first_bp, last_bp), `chunks`, `sizes` (bytes on disk and bits per genotype), `frequencies`
+    (monomorphic variants, variants never called, and a list of classes of the minor allele frequency), `missingness`,
+    `provenance`; of dosages also `info` and `r2` (how many variants have none, the mean, and classes).
 
     Notes
     -----
@@ -32,6 +37,7 @@ def describe(store: GenotypeStore) -> dict[str, Any]:
         "fingerprint": store.fingerprint,
         "source": store.attributes["source"],
         "created": store.attributes["created"],
+        "encoding": store.encoding.value,
         "n_samples": store.n_samples,
         "n_variants": store.n_variants,
         "sexes": {name: int(np.sum(store.sex == code)) for code, name in enumerate(("unknown", "male", "female"))},
@@ -40,6 +46,7 @@ def describe(store: GenotypeStore) -> dict[str, Any]:
         "sizes": {"calls_bytes": store.encoded_bytes, "bits_per_genotype": 8 * store.encoded_bytes / n_calls},
         "frequencies": _frequencies(store),
         "missingness": _missingness(store),
+        **_qualities(store),
         "provenance": store.attributes["provenance"],
     }
 
@@ -60,7 +67,7 @@ def _contigs(store: GenotypeStore) -> list[dict[str, Any]]:
 def _frequencies(store: GenotypeStore) -> dict[str, Any]:
     called = store.n_samples - store.missing_count
     with np.errstate(invalid="ignore"):
-        frequency = store.alt_count / (2 * called)
+        frequency = store.dosage_sum / (2 * called)
     maf = np.minimum(frequency, 1 - frequency)
     n_monomorphic = int(np.sum(maf == 0))
     classes = [
@@ -68,6 +75,27 @@ def _frequencies(store: GenotypeStore) -> dict[str, Any]:
         for low, high in pairwise(MAF_EDGES)
     ]
     return {"n_monomorphic": n_monomorphic, "n_never_called": int(np.sum(called == 0)), "maf_classes": classes}
+
+
+def _qualities(store: GenotypeStore) -> dict[str, Any]:
+    if not store.encoding.is_dosage:
+        return {}
+    return {"info": _quality(store.info), "r2": _quality(store.r2)}
+
+
+def _quality(values: NDArray[np.float32]) -> dict[str, Any]:
+    known = values[~np.isnan(values)].astype(np.float64)
+    bounds = [-np.inf, *QUALITY_EDGES, np.inf]  # R² can be a little above 1, and INFO below 0
+    classes = [
+        {
+            "above": low if np.isfinite(low) else None,
+            "to": high if np.isfinite(high) else None,
+            "n_variants": int(np.sum((known > low) & (known <= high))),
+        }
+        for low, high in pairwise(bounds)
+    ]
+    mean = float(known.mean()) if len(known) else None
+    return {"n_undefined": len(values) - len(known), "mean": mean, "classes": classes}
 
 
 def _missingness(store: GenotypeStore) -> dict[str, Any]:

@@ -13,8 +13,11 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from biolmm import schema
+from biolmm.files.encoding import Rows, dosages_from_rows
+from biolmm.store.layout import genotype_array
 from biolmm.store.packbits import unpack_calls
 from biolmm.store.read import GenotypeStore
+from biolmm.store.summary import counted, measured
 
 STORE_ATTRIBUTE = "biolmm_store"
 """Dataset attribute with the path of the store, from which `genotype_store` opens it again."""
@@ -23,8 +26,7 @@ _COORDS = (
     schema.SAMPLE_ID, schema.SAMPLE_FAMILY_ID, schema.SAMPLE_SEX, schema.CONTIG_ID, schema.VARIANT_CONTIG,
     schema.VARIANT_POSITION, schema.VARIANT_ID, schema.VARIANT_ALLELE,
 )  # fmt: skip
-_COUNTS = (schema.VARIANT_ALT_COUNT, schema.VARIANT_HET_COUNT, schema.VARIANT_MISSING_COUNT)
-_ATTRIBUTES = ("source", "created", "dosage_allele", "fingerprint", "biolmm_format", "provenance")
+_ATTRIBUTES = ("source", "created", "dosage_allele", "fingerprint", "biolmm_format", "encoding", "provenance")
 
 
 def open_store(path: Path | str) -> xr.Dataset:
@@ -37,9 +39,10 @@ def open_store(path: Path | str) -> xr.Dataset:
 
     Returns
     -------
-    Dataset with `call_alt_count` (variants × samples; copies of ALT, 3 = missing) as a Dask array in the chunks of
-    the store, the counts of each variant, and who and what the samples and variants are as coordinates. `sample_id`
-    is an index, so that `.sel(sample_id=[...])` selects people. Only the sample ids and contig names are read.
+    Dataset with `call_alt_count` (variants × samples; copies of ALT, 3 = missing), or of a store of dosages
+    `call_dosage` (float32, NaN = missing), as a Dask array in the chunks of the store; the counts of each variant, and
+    who and what the samples and variants are as coordinates. `sample_id` is an index, so that
+    `.sel(sample_id=[...])` selects people. Only the sample ids and contig names are read.
 
     Raises
     ------
@@ -53,14 +56,17 @@ def open_store(path: Path | str) -> xr.Dataset:
         schema.ALLELES: 2,
         schema.CONTIGS: len(store.contig_id),
     }
-    tables = {name: _lazy(_Table(store, name, _shape(name, sizes), _dtype(name)), name) for name in _COORDS + _COUNTS}
+    counts = counted(store.encoding) + measured(store.encoding)
+    tables = {name: _lazy(_Table(store, name, _shape(name, sizes), _dtype(name)), name) for name in _COORDS + counts}
     tables[schema.SAMPLE_ID] = xr.Variable(schema.SAMPLES, store.sample_id.astype(object), _described(schema.SAMPLE_ID))
-    calls = _lazy(_Calls(store, (store.n_variants, store.n_samples)), schema.CALL_ALT_COUNT)
+    name = genotype_array(store.encoding)
+    dtype = np.dtype(np.float32 if store.encoding.is_dosage else np.uint8)
+    genotypes = _lazy(_Genotypes(store, (store.n_variants, store.n_samples), dtype), name)
     chunks = {schema.VARIANTS: store.chunk_variants, schema.SAMPLES: store.n_samples}
     dataset = xr.Dataset(
-        {schema.CALL_ALT_COUNT: calls.chunk(chunks), **{name: tables[name] for name in _COUNTS}},
-        coords={name: tables[name] for name in _COORDS},
-        attrs={name: store.attributes[name] for name in _ATTRIBUTES} | {STORE_ATTRIBUTE: str(store.path)},
+        {name: genotypes.chunk(chunks), **{each: tables[each] for each in counts}},
+        coords={each: tables[each] for each in _COORDS},
+        attrs={each: store.attributes[each] for each in _ATTRIBUTES} | {STORE_ATTRIBUTE: str(store.path)},
     )
     indexed: xr.Dataset = dataset.set_xindex(schema.SAMPLE_ID)
     return indexed
@@ -107,27 +113,32 @@ class _Table(BackendArray):
 
 
 @dataclass
-class _Calls(BackendArray):
-    """The calls, unpacked from the chunks that hold the rows that are asked for."""
+class _Genotypes(BackendArray):
+    """The genotypes, decoded from the chunks that hold the rows that are asked for."""
 
     store: GenotypeStore
     shape: tuple[int, ...]
-    dtype: np.dtype[Any] = np.dtype(np.uint8)  # noqa: RUF009
+    dtype: np.dtype[Any]
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         support = indexing.IndexingSupport.OUTER
         return indexing.explicit_indexing_adapter(key, self.shape, support, self._read)
 
-    def _read(self, key: tuple[Any, ...]) -> NDArray[np.uint8]:
+    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
         picked = np.arange(self.shape[0])[key[0]]
-        rows = np.atleast_1d(picked)
-        calls = np.empty((len(rows), self.shape[1]), np.uint8)
-        chunk_of_row = rows // self.store.chunk_variants
-        for chunk in np.unique(chunk_of_row).tolist():
-            wanted = chunk_of_row == chunk
-            packed = self.store.read_packed(chunk)[rows[wanted] - chunk * self.store.chunk_variants]
-            calls[wanted] = unpack_calls(packed, packed.size * 4).reshape(len(packed), -1)[:, : self.shape[1]]
-        return (calls if np.ndim(picked) else calls[0])[..., key[1]]
+        variants = np.atleast_1d(picked)
+        values = np.empty((len(variants), self.shape[1]), self.dtype)
+        chunk_of = variants // self.store.chunk_variants
+        for chunk in np.unique(chunk_of).tolist():
+            wanted = chunk_of == chunk
+            rows = self.store.read_rows(chunk)[variants[wanted] - chunk * self.store.chunk_variants]
+            values[wanted] = self._decode(rows)
+        return (values if np.ndim(picked) else values[0])[..., key[1]]
+
+    def _decode(self, rows: Rows) -> NDArray[Any]:
+        if self.store.encoding.is_dosage:
+            return dosages_from_rows(rows, self.store.encoding, self.shape[1])
+        return unpack_calls(rows, rows.size * 4).reshape(len(rows), -1)[:, : self.shape[1]]
 
 
 def _lazy(array: BackendArray, name: str) -> xr.Variable:

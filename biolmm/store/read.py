@@ -6,28 +6,30 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numpy as np
-import zarr
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from biolmm import schema
 from biolmm.errors import DamagedStoreError, InputFileError, StoreFormatError
-from biolmm.files.encoding import row_bytes
-from biolmm.files.genotypes import Strings
-from biolmm.store.layout import call_chunk_path, chunk_range
+from biolmm.files.encoding import Encoding, Rows
+from biolmm.files.genotypes import SampleTable, Strings, VariantTable
+from biolmm.places import is_remote, place
+from biolmm.store.data import Quality
+from biolmm.store.identity import ATTRIBUTES_CRC32C, attributes_crc32c
+from biolmm.store.in_memory import decode_array
+from biolmm.store.layout import chunk_path, chunk_range, genotype_array
 
 _RESTORE = "Restore it from a backup, or remove the store and write it again."
 
 
 @dataclass(frozen=True, eq=False)
 class GenotypeStore:
-    """A finished store: its small arrays, read when first asked for, and its packed chunks of calls.
+    """A finished store: its small arrays, read when first asked for, and its chunks of genotypes.
 
     Cheap to send to other processes: only the fields below travel.
     """
@@ -36,6 +38,8 @@ class GenotypeStore:
     n_samples: int
     n_variants: int
     chunk_variants: int
+    encoding: Encoding
+    """How rows are encoded."""
     attributes: Mapping[str, Any] = field(repr=False)
     """Attributes of the Zarr group."""
     chunk_crc32c: NDArray[np.uint32] = field(repr=False)
@@ -53,17 +57,26 @@ class GenotypeStore:
         DamagedStoreError
             When its metadata are damaged.
         """
-        path = Path(path).absolute()
-        attributes = _read_attributes(path)
+        path = place(path).absolute()
+        attributes = read_attributes(path)
         crcs = _read_checked(path, attributes["checksums"], schema.CHUNK_CRC32C)
-        calls = _read_checked_bytes(path, attributes["checksums"], f"{schema.CALL_ALT_COUNT}/zarr.json")
-        metadata = json.loads(calls)
+        encoding = Encoding(attributes["encoding"])
+        metadata = json.loads(
+            _read_checked_bytes(path, attributes["checksums"], f"{genotype_array(encoding)}/zarr.json")
+        )
         n_variants, n_samples = metadata["shape"]
+        chunk_variants = metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
+        n_chunks = -(-n_variants // chunk_variants)
+        if len(crcs) != n_chunks:
+            raise DamagedStoreError(
+                f"{path} is damaged: {schema.CHUNK_CRC32C} has {len(crcs):,} values for {n_chunks:,} chunks. {_RESTORE}"
+            )
         return cls(
             path=path,
             n_samples=n_samples,
             n_variants=n_variants,
-            chunk_variants=metadata["chunk_grid"]["configuration"]["chunk_shape"][0],
+            chunk_variants=chunk_variants,
+            encoding=encoding,
             attributes=attributes,
             chunk_crc32c=crcs,
         )
@@ -76,22 +89,22 @@ class GenotypeStore:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the content: samples, variants and calls."""
+        """Hash of the content: samples, variants and genotypes."""
         return str(self.attributes["fingerprint"])
 
     @property
     def encoded_bytes(self) -> int:
-        """Bytes of all chunks of calls on disk."""
+        """Bytes of all chunks of genotypes on disk."""
         return int(self.attributes["encoded_bytes"])
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one packed row."""
-        return row_bytes(self.n_samples)
+        """Bytes of one row."""
+        return self.encoding.row_bytes(self.n_samples)
 
     @property
     def n_chunks(self) -> int:
-        """Number of chunks of calls."""
+        """Number of chunks of genotypes."""
         return len(self.chunk_crc32c)
 
     def chunk_range(self, chunk: int) -> tuple[int, int]:
@@ -111,17 +124,17 @@ class GenotypeStore:
         start, stop = self.chunk_range(chunk)
         expected = int(self.chunk_crc32c[chunk])
         what = f"chunk {chunk} (variants {start + 1:,} to {stop:,})"
-        return _read_file(self.path, call_chunk_path(chunk), expected, what)
+        return _read_file(self.path, chunk_path(self.encoding, chunk), expected, what)
 
-    def decode(self, chunk: int, encoded: bytes) -> NDArray[np.uint8]:
-        """Decompress the bytes of a chunk into packed rows (variants of the chunk, row_bytes)."""
+    def decode(self, chunk: int, encoded: bytes) -> Rows:
+        """Decompress the bytes of a chunk into rows (variants of the chunk, width)."""
         start, stop = self.chunk_range(chunk)
-        packed = np.empty((self.chunk_variants, self.row_bytes), np.uint8)
-        Zstd().decode(encoded, out=packed)
-        return packed[: stop - start]
+        rows = np.empty((self.chunk_variants, self.encoding.width(self.n_samples)), self.encoding.dtype)
+        Zstd().decode(encoded, out=rows)
+        return rows[: stop - start]
 
-    def read_packed(self, chunk: int) -> NDArray[np.uint8]:
-        """Read the packed rows of a chunk: 2 bits a call, copies of ALT, 3 = missing, also in the padding.
+    def read_rows(self, chunk: int) -> Rows:
+        """Read the encoded rows of a chunk.
 
         Raises
         ------
@@ -132,9 +145,15 @@ class GenotypeStore:
 
         Notes
         -----
-        **Cost**: one read, one checksum and one decompression; about 6·10⁹ calls per second and core.
+        **Cost**: one read, one checksum and one decompression; about 1.5·10⁹ bytes of rows per second and core.
         """
         return self.decode(chunk, self.read_encoded(chunk))
+
+    def read_quality(self, variants: NDArray[np.int64]) -> Quality | None:
+        """Return the imputation quality of variants; None for a store of hard calls."""
+        if not self.encoding.is_dosage:
+            return None
+        return Quality(info=self.info[variants], r2=self.r2[variants])
 
     @cached_property
     def sample_id(self) -> NDArray[np.str_]:
@@ -153,8 +172,19 @@ class GenotypeStore:
 
     @cached_property
     def contig_id(self) -> tuple[str, ...]:
-        """Contig names in the order of the input."""
+        """Contig names, normalised (`1`, not `chr1`), in natural order; those that were appended come last."""
         return tuple(self.read_table(schema.CONTIG_ID).tolist())
+
+    @property
+    def samples(self) -> SampleTable:
+        """Who the samples are."""
+        return SampleTable(self.sample_id, self.family_id, self.sex)
+
+    @property
+    def variants(self) -> VariantTable:
+        """What the variants are, in order."""
+        places = (self.variant_contig, self.contig_id, self.variant_position)
+        return VariantTable(*places, self.variant_id, self.ref, self.alt)
 
     @cached_property
     def variant_contig(self) -> NDArray[np.int32]:
@@ -183,36 +213,81 @@ class GenotypeStore:
 
     @cached_property
     def alt_count(self) -> NDArray[np.int32]:
-        """Copies of ALT among the calls of each variant."""
+        """Copies of ALT among the calls of each variant; in stores of calls only."""
         return self.read_table(schema.VARIANT_ALT_COUNT)
 
     @cached_property
     def het_count(self) -> NDArray[np.int32]:
-        """Samples with exactly one copy of ALT, for each variant."""
+        """Samples with exactly one copy of ALT, for each variant; in stores of calls only."""
         return self.read_table(schema.VARIANT_HET_COUNT)
 
     @cached_property
     def missing_count(self) -> NDArray[np.int32]:
-        """Samples without a call, for each variant."""
+        """Samples without a genotype, for each variant."""
         return self.read_table(schema.VARIANT_MISSING_COUNT)
+
+    @cached_property
+    def dosage_sum(self) -> NDArray[np.float64]:
+        """Sum of the dosages of each variant; copies of ALT in a store of calls."""
+        if self.encoding.is_dosage:
+            return self.read_table(schema.VARIANT_DOSAGE_SUM)
+        return self.alt_count.astype(np.float64)
+
+    @cached_property
+    def dosage_squares(self) -> NDArray[np.float64]:
+        """Sum of the squared dosages of each variant."""
+        if self.encoding.is_dosage:
+            return self.read_table(schema.VARIANT_DOSAGE_SQUARES)
+        return np.float64(2) * self.alt_count - self.het_count  # het + 4 hom, where alt = het + 2 hom
+
+    @cached_property
+    def info(self) -> NDArray[np.float32]:
+        """IMPUTE's INFO of each variant; in stores of dosages only."""
+        return self.read_table(schema.VARIANT_INFO)
+
+    @cached_property
+    def r2(self) -> NDArray[np.float32]:
+        """Minimac's R² of each variant; in stores of dosages only."""
+        return self.read_table(schema.VARIANT_R2)
 
     @cached_property
     def _alleles(self) -> Strings:
         return self.read_table(schema.VARIANT_ALLELE)
 
     def read_table(self, name: str) -> NDArray[Any]:
-        """Read one of the arrays of `schema.STORE_VARIABLES` other than the calls, checked against its checksums."""
+        """Read one of the arrays of `schema.STORE_VARIABLES` other than the genotypes, checked against its checksums."""
         return _read_checked(self.path, self.attributes["checksums"], name)
 
 
-def _read_attributes(path: Path) -> dict[str, Any]:
-    partial = path.with_name(path.name + ".partial")
+def is_unfinished(path: Path) -> bool:
+    """Whether a store is being written at `path` itself, as on object stores, where nothing can be renamed."""
+    if not is_remote(path) or (path / "zarr.json").is_file():
+        return False
+    return path.with_name(path.name + ".partial").is_dir()
+
+
+def is_store(path: Path) -> bool:
+    """Whether there is a store at `path`, of any version, intact or not."""
+    try:
+        return '"biolmm_format"' in (path / "zarr.json").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Read the attributes of the group, checked against their CRC-32C; raises as `GenotypeStore.open`."""
+    partial, before = (path.with_name(path.name + suffix) for suffix in (".partial", ".before"))
     if not path.exists():
         hint = f" ({partial.name} is unfinished: run the command that writes it again)" if partial.exists() else ""
+        hint = f" (it is at {before.name}: appending to it was stopped; append again)" if before.exists() else hint
         raise InputFileError(f"{path}: no such store{hint}.")
     try:
         attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
     except (FileNotFoundError, NotADirectoryError):
+        if is_unfinished(path):
+            raise InputFileError(
+                f"{path}: no such store (it is unfinished: run the command that writes it again)."
+            ) from None
         raise StoreFormatError(f"{path} is not a store: it has no zarr.json. Make one with biolmm convert.") from None
     except OSError as error:
         raise InputFileError(f"{path / 'zarr.json'} cannot be read: {error.strerror}.") from error
@@ -226,19 +301,20 @@ def _read_attributes(path: Path) -> dict[str, Any]:
             f"{path} has store format {found}; this biolmm reads format {schema.FORMAT_VERSION}. "
             "Use the biolmm that wrote it, or convert the genotypes again."
         )
-    for name in ("checksums", "fingerprint", "encoded_bytes"):
+    for name in ("checksums", "fingerprint", "encoded_bytes", "encoding", ATTRIBUTES_CRC32C):
         if name not in attributes:
             raise DamagedStoreError(f"{path} is damaged: its attribute {name!r} is missing. {_RESTORE}")
+    found, expected = attributes_crc32c(attributes), attributes[ATTRIBUTES_CRC32C]
+    if found != expected:
+        raise DamagedStoreError(
+            f"{path} is damaged: the attributes in its zarr.json have CRC-32C {found:08x} where {expected} was written. "
+            f"{_RESTORE}"
+        )
     return attributes
 
 
 def _read_checked(path: Path, checksums: Mapping[str, int], name: str) -> NDArray[Any]:
-    """Read an array after checking all its files: Zarr itself takes a missing chunk for fill values."""
-    _read_checked_bytes(path, checksums, f"{name}/zarr.json")
-    array = zarr.open_array(path / name, mode="r")
-    for indices in product(*(range(n) for n in array.cdata_shape)):
-        _read_checked_bytes(path, checksums, f"{name}/{array.metadata.encode_chunk_key(indices)}")
-    return np.asarray(array[...])
+    return decode_array(lambda file: _read_checked_bytes(path, checksums, f"{name}/{file}"))
 
 
 def _read_checked_bytes(path: Path, checksums: Mapping[str, int], file: str) -> bytes:

@@ -7,8 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from biolmm.association.forms import FormRequest, quadratic_forms
-from biolmm.association.gamma import TOLERANCE, estimate_gamma, read_columns, sample_variants
+from biolmm.association.gamma import TOLERANCE, estimate_gamma, sample_variants
 from biolmm.association.panel import MAF_CLASSES, maf_class_of
+from biolmm.genotypes.columns import standardised_columns
 from biolmm.linalg.operators import Restriction
 from biolmm.loco.systems import left_out_values
 from oracles import dense
@@ -20,7 +21,7 @@ H2 = np.array([0.0, 0.2, 0.8, 0.99])
 
 def request_of(fitted, system: int, rows: NDArray[np.intp], left_out: NDArray[np.int64]) -> FormRequest:
     restriction: Restriction = fitted.model.restriction(system)
-    Z = read_columns(fitted.operator.genotypes, rows)
+    Z = standardised_columns(fitted.operator.source, rows).Z
     return FormRequest(restriction, restriction.project(Z).astype(np.float32), left_out, H2)
 
 
@@ -105,14 +106,14 @@ def gamma(stochastic):
     model, operator = stochastic.model, stochastic.operator
     systems = range(model.n_systems)
     values = dict(zip(systems, left_out_values(operator, [model.spectrum(s) for s in systems]), strict=True))
-    return estimate_gamma(operator, model, operator.genotypes, values, seed=1)
+    return estimate_gamma(operator, model, operator.source, values, seed=1)
 
 
 @pytest.mark.parametrize("name", TRAITS)
 def test_gamma_is_the_mean_ratio_within_its_error(stochastic, gamma, name: str) -> None:
     """All variants' mean of exact ratios lies within 4 of the reported standard errors (15 comparisons: p = 1e-3)."""
     truth = exact_ratios(stochastic, TRAITS.index(name))
-    classes = maf_class_of(stochastic.operator.genotypes.scaling.frequency)
+    classes = maf_class_of(stochastic.operator.genotypes.scaling.mean / 2)
     table = gamma.table[gamma.table["trait"] == name].set_index("maf_class")
     for label, row in table.iterrows():
         expected = np.nanmean(truth if label == "all" else truth[classes == MAF_CLASSES.index(str(label))])
@@ -122,9 +123,9 @@ def test_gamma_is_the_mean_ratio_within_its_error(stochastic, gamma, name: str) 
 
 def test_gamma_of_the_whole_cohort_is_exact_on_its_sample(stochastic, gamma) -> None:
     truth = exact_ratios(stochastic, 0)
-    genotypes = stochastic.operator.genotypes
-    sample = sample_variants(stochastic.operator, stochastic.model, genotypes, seed=1)
-    everything = read_columns(genotypes, np.arange(len(truth)))
+    source = stochastic.operator.source
+    sample = sample_variants(stochastic.operator, stochastic.model, source, seed=1)
+    everything = standardised_columns(source, np.arange(len(truth))).Z
     rows = [int(np.flatnonzero((everything == z[:, None]).all(axis=0))[0]) for z in sample.Z.T]
     row = gamma.table[(gamma.table["trait"] == "half") & (gamma.table["maf_class"] == "all")].iloc[0]
     assert row["n_variants"] == len(set(rows))

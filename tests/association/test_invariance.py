@@ -62,7 +62,7 @@ def scan_of(store: GenotypeStore, solver: str, traits: pd.DataFrame = TRAITS) ->
     cohort = align_cohort(store.sample_id, traits, COVARIATES)
     config = FitConfig(solver=solver, spectrum=SpectrumConfig(n_pairs=5))  # type: ignore[arg-type]
     model = with_predictors(operator, fit_null_model(operator, cohort, config))
-    return score_everything(prepare_scan(operator.genotypes, model, operator, ScanConfig(linear=True)))
+    return score_everything(prepare_scan(operator.source, model, operator, ScanConfig(linear=True)))
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ TRAITS = ("half", "low", "none", "gaps", "holes")
 def linear(toy: Toy):
     operator = toy.operator()
     model = plain_model(operator, toy.cohort())
-    return score_everything(prepare_scan(operator.genotypes, model, None, ScanConfig(mixed=False, linear=True)))
+    return score_everything(prepare_scan(operator.source, model, None, ScanConfig(mixed=False, linear=True)))
 
 
 @pytest.mark.parametrize("name", TRAITS)
@@ -42,7 +42,7 @@ def test_least_squares_by_definition(toy: Toy, linear, name: str) -> None:
 
 
 def test_alone_and_beside_the_mixed_model(toy: Toy, linear, stochastic) -> None:
-    setup = prepare_scan(stochastic.operator.genotypes, stochastic.model, stochastic.operator, ScanConfig(linear=True))
+    setup = prepare_scan(stochastic.operator.source, stochastic.model, stochastic.operator, ScanConfig(linear=True))
     beside = score_everything(setup)["linear"]
     assert set(linear) == {"linear"}
     for field in ("beta", "standard_error", "neg_log_10_p_value", "frequency"):
@@ -70,7 +70,7 @@ def test_equals_plink(tmp_path: Path, write_plink: Callable[..., Path]) -> None:
     store = convert([bed], tmp_path / "cohort.zarr")
     operator = operator_of(store)
     model = plain_model(operator, align_cohort(store.sample_id, traits, covariates))
-    setup = prepare_scan(operator.genotypes, model, None, ScanConfig(mixed=False, linear=True))
+    setup = prepare_scan(operator.source, model, None, ScanConfig(mixed=False, linear=True))
     found = score_everything(setup)["linear"]
     for trait, name in enumerate(TRAITS):
         theirs = pd.read_csv(tmp_path / f"plink.{name}.glm.linear", sep="\t").set_index("ID").loc[store.variant_id]

@@ -29,7 +29,7 @@ COLUMNS = {
 
 @pytest.fixture(scope="module")
 def setup(small) -> ScanSetup:
-    return prepare_scan(small.operator.genotypes, small.model, small.operator, ScanConfig(linear=True))
+    return prepare_scan(small.operator.source, small.model, small.operator, ScanConfig(linear=True))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -38,7 +38,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_files_hold_the_statistics(setup: ScanSetup, tmp_path: Path, markers: Path) -> None:
     summary = run_scan(setup, tmp_path, markers)
-    store = setup.genotypes.source.store
+    store = setup.source.store
     found = score_everything(setup)
     for kind, folder in (("associations", "associations"), ("linear", "linear")):
         for t, trait in enumerate(setup.panel.traits):
@@ -51,12 +51,12 @@ def test_files_hold_the_statistics(setup: ScanSetup, tmp_path: Path, markers: Pa
             assert frame["exact"].all() == (kind == "linear")
             assert summary.n_without_statistics[trait] == np.isnan(found[kind].chisq[:, t]).sum()
     assert (summary.n_variants, summary.n_resumed) == (store.n_variants, 0)
-    assert summary.n_parts == len(setup.genotypes.tasks) > 4
+    assert summary.n_parts == len(setup.source.partitions) > 4
 
 
 def test_linear_alone_is_written_to_associations(small, tmp_path: Path, markers: Path) -> None:
     config = ScanConfig(mixed=False, linear=True)
-    run_scan(prepare_scan(small.operator.genotypes, small.model, None, config), tmp_path, markers)
+    run_scan(prepare_scan(small.operator.source, small.model, None, config), tmp_path, markers)
     assert not (tmp_path / "linear").exists()
     assert read_associations(tmp_path, "half")["exact"].all()
 
@@ -130,7 +130,7 @@ def test_lazy_dataset_computes_the_parts_asked_for(setup: ScanSetup, monkeypatch
 def test_lazy_parts_share_the_exact_solvers_matrices(small, monkeypatch: pytest.MonkeyPatch) -> None:
     """K is written out once for all parts and variables, and factorised once a trait and contig for one computation."""
     model = as_exact(small.operator, small.model)
-    setup = prepare_scan(small.operator.genotypes, model, small.operator, ScanConfig(linear=True))
+    setup = prepare_scan(small.operator.source, model, small.operator, ScanConfig(linear=True))
     made: list[str] = []
     for name in ("DenseRelatedness", "trait_projection"):
         make = getattr(preparation, name)
@@ -139,7 +139,7 @@ def test_lazy_parts_share_the_exact_solvers_matrices(small, monkeypatch: pytest.
     assert not made
     computed = lazy.compute()
     factors = len(model.trait_names) * len(small.toy.store.contig_id)
-    assert len(setup.genotypes.tasks) > len(small.toy.store.contig_id)
+    assert len(setup.source.partitions) > len(small.toy.store.contig_id)
     assert (made.count("DenseRelatedness"), made.count("trait_projection")) == (1, factors)
     np.testing.assert_array_equal(lazy["chisq"].values, computed["chisq"])
     assert made.count("DenseRelatedness") == 1
@@ -156,7 +156,7 @@ def test_lazy_parts_share_the_exact_solvers_matrices(small, monkeypatch: pytest.
 def with_leads(stochastic, tmp_path_factory: pytest.TempPathFactory) -> tuple[ScanSetup, Path, pd.DataFrame]:
     """Scan with a threshold that about thirty variants pass, and recompute the leads."""
     config = ScanConfig(lead_neg_log10_p=2.0, lead_window_bp=50)
-    setup = prepare_scan(stochastic.operator.genotypes, stochastic.model, stochastic.operator, config)
+    setup = prepare_scan(stochastic.operator.source, stochastic.model, stochastic.operator, config)
     out = tmp_path_factory.mktemp("leads")
     run_scan(setup, out, out / "markers")
     return setup, out, recompute_leads(setup, find_leads(setup, out))
@@ -192,7 +192,7 @@ def test_leads_are_the_best_of_their_loci(with_leads: tuple[ScanSetup, Path, pd.
 
 def test_a_trait_without_locus_has_its_best_variant(stochastic, tmp_path: Path, markers: Path) -> None:
     config = ScanConfig(lead_neg_log10_p=50.0)
-    setup = prepare_scan(stochastic.operator.genotypes, stochastic.model, stochastic.operator, config)
+    setup = prepare_scan(stochastic.operator.source, stochastic.model, stochastic.operator, config)
     run_scan(setup, tmp_path, markers)
     leads = find_leads(setup, tmp_path)
     assert leads["trait"].tolist() == list(setup.panel.traits)
@@ -231,7 +231,7 @@ def test_leads_are_patched_into_the_files(with_leads: tuple[ScanSetup, Path, pd.
 
 def test_the_exact_solver_has_nothing_to_recompute(small, tmp_path: Path, markers: Path) -> None:
     model = as_exact(small.operator, small.model)
-    setup = prepare_scan(small.operator.genotypes, model, small.operator, ScanConfig())
+    setup = prepare_scan(small.operator.source, model, small.operator, ScanConfig())
     run_scan(setup, tmp_path, markers)
     leads = find_leads(setup, tmp_path)
     pd.testing.assert_frame_equal(recompute_leads(setup, leads), leads)

@@ -79,7 +79,7 @@ def test_contigs_outside_the_model_are_tested_against_all_of_it(toy: Toy, solver
     model = fit_null_model(operator, toy.cohort("low", "holes"), FitConfig(solver=solver))  # type: ignore[arg-type]
     model = with_predictors(operator, model, tolerance=1e-6)
     assert "c3" not in model.loco["contig"].values
-    setup = prepare_scan(toy.operator().genotypes, model, operator, ScanConfig())
+    setup = prepare_scan(toy.operator().source, model, operator, ScanConfig())
     found = score_everything(setup)["associations"]
     K = operator.dense() / operator.m
     for trait, name in enumerate(("low", "holes")):
@@ -149,9 +149,9 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> tuple[NDArray[np.uint8], di
     operator = operator_of(store)
     model = fit_null_model(operator, align_cohort(ids, traits, covariates), FitConfig(solver="stochastic"))
     model = with_predictors(operator, model)
-    found = score_everything(prepare_scan(operator.genotypes, model, operator, ScanConfig(linear=True)))
+    found = score_everything(prepare_scan(operator.source, model, operator, ScanConfig(linear=True)))
     exactly = as_exact(operator, model)
-    exact = score_everything(prepare_scan(operator.genotypes, exactly, operator, ScanConfig(linear=True)))
+    exact = score_everything(prepare_scan(operator.source, exactly, operator, ScanConfig(linear=True)))
     assert np.array_equal(np.isnan(exact["associations"].chisq), np.isnan(found["associations"].chisq))
     return calls, place, found["associations"], found["linear"]
 

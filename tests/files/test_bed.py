@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 
 from biolmm.errors import InputFileError, OutputError
 from biolmm.files.bed import bed_files, check_bed, read_bim, read_fam, read_packed_rows, write_bed
+from biolmm.files.bed import open_bed as open_source_bed
 from biolmm.files.bed_tables import count_duplicates
-from biolmm.files.encoding import row_bytes
+from biolmm.files.encoding import Encoding, dosages_from_rows, row_bytes
 from biolmm.files.genotypes import SampleTable, VariantTable, as_strings, concatenate_variants
 
 Calls = NDArray[np.uint8]
@@ -148,12 +150,12 @@ def test_a_name_without_suffix_finds_the_set(write_plink: WritePlink) -> None:
     assert bed_files(bed.with_suffix("")) == bed_files(bed)
 
 
-def test_contigs_lose_chr_and_keep_the_order_of_first_appearance(tmp_path: Path) -> None:
+def test_contigs_keep_their_spelling_and_the_order_of_first_appearance(tmp_path: Path) -> None:
     path = tmp_path / "x.bim"
-    path.write_text("".join(f"{c} v 0 5 A G\n" for c in ("chr2", "X", "2", "chrX", "Chr1", "chr")))
+    path.write_text("".join(f"{c} v 0 5 A G\n" for c in ("chr2", "X", "2", "chr2", "1", "X")))
     variants = read_bim(path)
-    assert variants.contig_id == ("2", "X", "1", "chr")
-    assert variants.contig.tolist() == [0, 1, 0, 1, 2, 3]
+    assert variants.contig_id == ("chr2", "X", "2", "1")
+    assert variants.contig.tolist() == [0, 1, 2, 0, 3, 1]
 
 
 def test_text_that_looks_missing_or_quoted_is_kept(tmp_path: Path) -> None:
@@ -190,3 +192,69 @@ def test_a_file_cut_while_it_is_read_is_an_error(write_plink: WritePlink) -> Non
     bed.write_bytes(bed.read_bytes()[:-1])
     with pytest.raises(InputFileError, match="truncated: variants 3 to 4 take 6 bytes and 5 are there"):
         read_packed_rows(bed, 9, 2, 4)
+
+
+@pytest.mark.parametrize("encoding", list(Encoding))
+def test_a_source_reads_any_rows_in_any_encoding(write_plink: WritePlink, encoding: Encoding) -> None:
+    calls = np.random.default_rng(8).integers(0, 4, (20, 13), dtype=np.uint8)
+    source = open_source_bed(write_plink(calls, contigs=["chr1"] * 9 + ["chrX"] * 11))
+    block = source.decoder.read(4, 17, encoding)
+    assert (block.rows.dtype, block.rows.shape) == (encoding.dtype, (13, encoding.width(13)))
+    expected = np.where(calls == 3, np.nan, calls.astype(float))
+    np.testing.assert_array_equal(dosages_from_rows(block.rows, encoding, 13), expected[4:17])
+    assert (source.samples.n, source.variants.n, source.variants.contig_id) == (13, 20, ("chr1", "chrX"))
+    assert (source.has_dosages, source.random_access, source.notes) == (False, True, {"kind": "bed"})
+    assert [path.suffix for path in source.files] == [".bed", ".bim", ".fam"]
+    again = pickle.loads(pickle.dumps(source.decoder))
+    np.testing.assert_array_equal(again.read(4, 17, encoding).rows, block.rows)
+    for start, stop in ((-1, 3), (3, 21), (5, 4)):
+        with pytest.raises(IndexError, match="of 20"):
+            source.decoder.read(start, stop, encoding)
+
+
+def spoil(content: bytes, rng: np.random.Generator) -> bytes:
+    """Cut a file short, flip bits in it, overwrite a stretch, or put one in or take one out."""
+    kind = rng.integers(5)
+    if kind == 0:
+        return content[: rng.integers(len(content))]
+    changed = bytearray(content)
+    if kind == 1:
+        for place in rng.integers(0, len(content), rng.integers(1, 4)):
+            changed[place] ^= 1 << int(rng.integers(8))
+        return bytes(changed)
+    start = int(rng.integers(len(content)))
+    stretch = rng.bytes(int(rng.integers(1, 30)))
+    if kind == 2:
+        changed[start : start + len(stretch)] = stretch
+    elif kind == 3:
+        changed[start:start] = stretch
+    else:
+        del changed[start : start + len(stretch)]
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_spoiled_files_are_refused_or_read_as_well_formed_data(write_plink: WritePlink, seed: int) -> None:
+    """300 file sets with one spoiled file each: an `InputFileError` of one line, or rows and tables that fit."""
+    n_refused = 0
+    for case in range(30):
+        rng = np.random.default_rng([seed, case])
+        shape = tuple(rng.integers(1, 30, 2).tolist())
+        bed = write_plink(rng.integers(0, 4, shape, dtype=np.uint8))
+        path = bed.with_suffix(("bed", "bim", "fam")[case % 3].join([".", ""]))
+        path.write_bytes(spoil(path.read_bytes(), rng))
+        try:
+            source = open_source_bed(bed)
+            block = source.decoder.read(0, source.variants.n, Encoding.CALLS)
+        except InputFileError as error:
+            n_refused += 1
+            assert str(bed.with_suffix("")) in str(error)
+            assert "\n" not in str(error)
+            continue
+        assert block.rows.shape == (source.variants.n, row_bytes(source.samples.n))
+        assert (unpacked(block.rows, block.rows.shape[1] * 4)[:, source.samples.n :] == 3).all()
+        columns = [source.variants.position, source.variants.variant_id, source.variants.ref, source.variants.alt]
+        assert all(len(each) == source.variants.n for each in columns)
+        assert source.variants.contig.max() < len(source.variants.contig_id)
+        assert len(set(source.samples.sample_id.tolist())) == source.samples.n
+    assert n_refused

@@ -10,13 +10,13 @@ import pytest
 
 from biolmm.errors import DamagedStoreError
 from biolmm.genotypes import source as source_module
-from biolmm.genotypes.source import PackedGenotypes, clear_cache
+from biolmm.genotypes.source import ChosenGenotypes, clear_cache
 from biolmm.store.read import GenotypeStore
 from oracles.toy import Toy, pack_rows, structured_calls, toy_contigs, write_store
 
 
 def test_partitions_hold_every_chosen_variant_once_and_one_contig_each(small_toy: Toy) -> None:
-    source = PackedGenotypes.choose(small_toy.store, np.arange(small_toy.store.n_samples))
+    source = ChosenGenotypes.choose(small_toy.store, np.arange(small_toy.store.n_samples))
     np.testing.assert_array_equal(source.variants, np.arange(small_toy.store.n_variants))
     assert [p.index for p in source.partitions] == list(range(len(source.partitions)))
     for partition in source.partitions:
@@ -35,7 +35,7 @@ def test_rows_are_the_calls_of_the_cohort(small_toy: Toy, kind: str, chosen: str
         "a run": np.arange(60, 140),
         "shuffled": np.random.default_rng(0).permutation(m)[:50],
     }[chosen]
-    source = PackedGenotypes.choose(small_toy.store, index, variants)
+    source = ChosenGenotypes.choose(small_toy.store, index, variants)
     for partition in source.partitions:
         expected = pack_rows(small_toy.calls[partition.variants][:, index])
         np.testing.assert_array_equal(source.reader.rows(partition), expected)
@@ -43,7 +43,7 @@ def test_rows_are_the_calls_of_the_cohort(small_toy: Toy, kind: str, chosen: str
 
 
 def test_no_variants_make_no_partitions(small_toy: Toy) -> None:
-    source = PackedGenotypes.choose(small_toy.store, np.arange(5), np.zeros(0, np.int64))
+    source = ChosenGenotypes.choose(small_toy.store, np.arange(5), np.zeros(0, np.int64))
     assert source.partitions == ()
     assert source.variants.size == 0
 
@@ -53,7 +53,7 @@ def test_many_chunks_are_gathered_into_a_bounded_number_of_partitions(
 ) -> None:
     store = write_store(tmp_path / "x.zarr", structured_calls(64 * 12, 9))
     monkeypatch.setattr(source_module, "MAX_PARTITIONS", 4)
-    source = PackedGenotypes.choose(store, np.arange(9))
+    source = ChosenGenotypes.choose(store, np.arange(9))
     assert len(source.partitions) == 4
     assert {len(p.variants) % 64 for p in source.partitions} == {0}
 
@@ -61,7 +61,7 @@ def test_many_chunks_are_gathered_into_a_bounded_number_of_partitions(
 def test_only_needed_chunks_are_read_and_a_chunk_once_a_contig(small_toy: Toy, reads: Counter[int]) -> None:
     store = small_toy.store
     variants = np.concatenate([np.arange(10, 20), np.arange(130, 200)])
-    source = PackedGenotypes.choose(store, np.arange(store.n_samples), variants)
+    source = ChosenGenotypes.choose(store, np.arange(store.n_samples), variants)
     for partition in source.partitions:
         source.reader.rows(partition)
     pairs = {(int(v) // 64, int(store.variant_contig[v])) for v in variants}
@@ -73,10 +73,10 @@ def test_what_fits_the_budget_is_kept_and_never_more(small_toy: Toy, reads: Coun
     n = small_toy.store.n_samples
     sizes = [
         len(p.variants) * small_toy.store.row_bytes
-        for p in PackedGenotypes.choose(small_toy.store, np.arange(n)).partitions
+        for p in ChosenGenotypes.choose(small_toy.store, np.arange(n)).partitions
     ]
     budget = sizes[0] + sizes[1] + 1
-    source = PackedGenotypes.choose(small_toy.store, np.arange(n), cache_bytes=budget)
+    source = ChosenGenotypes.choose(small_toy.store, np.arange(n), cache_bytes=budget)
     for _ in range(2):
         for partition in source.partitions:
             source.reader.rows(partition)
@@ -94,7 +94,7 @@ def test_the_cache_tells_cohorts_apart(small_toy: Toy) -> None:
     clear_cache()
     n = small_toy.store.n_samples
     for index in (np.arange(n), np.arange(n)[::-1], np.arange(0, n, 2)):
-        source = PackedGenotypes.choose(small_toy.store, index, cache_bytes=10**9)
+        source = ChosenGenotypes.choose(small_toy.store, index, cache_bytes=10**9)
         partition = source.partitions[0]
         for _ in range(2):
             expected = pack_rows(small_toy.calls[partition.variants][:, index])
@@ -108,7 +108,7 @@ def test_a_damaged_chunk_is_reported_not_used(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    source = PackedGenotypes.choose(GenotypeStore.open(store.path), np.arange(40))
+    source = ChosenGenotypes.choose(GenotypeStore.open(store.path), np.arange(40))
     with pytest.raises(DamagedStoreError, match="chunk 1"):
         for partition in source.partitions:
             source.reader.rows(partition)

@@ -88,9 +88,9 @@ def as_exact(operator: GenotypeOperator, model: NullModel, loco: bool = True) ->
 def score_everything(setup: ScanSetup) -> dict[str, Statistics]:
     """Run every part here and now; statistics in the order of the variants."""
     parts: dict[int, dict[str, Statistics]] = {}
-    for panel, tasks in setup.groups(list(setup.genotypes.tasks)):
-        for task in tasks:
-            parts[task.partition.index] = score_partition(task, panel, setup.contig_of(task))
+    for panel, partitions in setup.groups(setup.source.partitions):
+        for partition in partitions:
+            parts[partition.index] = score_partition(partition, panel, setup.contig_of(partition)).statistics
     kinds = parts[0].keys()
     names = [field.name for field in fields(Statistics)]
     return {
@@ -101,5 +101,5 @@ def score_everything(setup: ScanSetup) -> dict[str, Statistics]:
 
 def scan_everything(operator: GenotypeOperator, model: NullModel, **options: Any) -> Statistics:
     """Scan the model's own variants with the mixed model."""
-    setup = prepare_scan(operator.genotypes, model, operator, ScanConfig(**options))
+    setup = prepare_scan(operator.source, model, operator, ScanConfig(**options))
     return score_everything(setup)["associations"]

@@ -16,7 +16,7 @@ from biolmm.cohort import Cohort, align_cohort
 from biolmm.files.encoding import padded_samples
 from biolmm.files.genotypes import SampleTable, VariantTable, as_strings
 from biolmm.genotypes.operator import GenotypeOperator
-from biolmm.genotypes.source import PackedGenotypes
+from biolmm.genotypes.source import ChosenGenotypes
 from biolmm.genotypes.standardised import standardise
 from biolmm.store.read import GenotypeStore
 from biolmm.store.write import StoreWriter
@@ -78,7 +78,7 @@ def operator_of(
 ) -> GenotypeOperator:
     """Make the operator of some samples and variants of a store, all by default."""
     chosen = np.arange(store.n_samples) if sample_index is None else sample_index
-    source = PackedGenotypes.choose(store, chosen, variants, cache_bytes)
+    source = ChosenGenotypes.choose(store, chosen, variants, cache_bytes)
     return GenotypeOperator(standardise(source, **options))
 
 

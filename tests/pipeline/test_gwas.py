@@ -179,7 +179,7 @@ def test_the_plain_regression_is_least_squares(disk: Disk, tmp_path: Path) -> No
     design = pd.get_dummies(covariates, columns=["batch"], drop_first=True).astype(float)
     design.insert(0, "one", 1.0)
     y, X = traits[store.sample_id].to_numpy(), design.loc[store.sample_id].to_numpy()
-    packed = store.read_packed(0)
+    packed = store.read_rows(0)
     calls = (packed[5][:, None] >> np.array([0, 2, 4, 6]) & 3).ravel()[: store.n_samples].astype(float)
     calls[calls == 3] = calls[calls != 3].mean()
     seen = ~np.isnan(y)

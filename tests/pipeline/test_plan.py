@@ -36,7 +36,7 @@ def test_a_plan_writes_nothing(disk: Disk, tmp_path: Path, results: Path, comman
     stages = planned(succeed(*arguments, "--plan"))
     assert stages
     assert list(tmp_path.iterdir()) == []
-    assert {"gwas": "convert", "scan": "convert", "convert": "convert"}.get(command, next(iter(stages))) in stages
+    assert {"gwas": "convert", "scan": "scan", "convert": "convert"}.get(command, next(iter(stages))) in stages
 
 
 @pytest.mark.parametrize("solver", ["exact", "stochastic"])

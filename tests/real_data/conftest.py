@@ -47,8 +47,9 @@ class Mice:
         return operator_of(self.store, cohort.sample_index, rows, cache_bytes=2**26, **options)
 
     def table(self, name: str, key: str) -> pd.DataFrame:
-        """Read a table of another program, indexed by variant."""
-        return pd.read_csv(self.folder / name, sep="\t").set_index(key)
+        """Read a table of another program, indexed by variant, in the order of the store."""
+        found = pd.read_csv(self.folder / name, sep="\t").set_index(key)
+        return found.loc[[variant for variant in self.store.variant_id.tolist() if variant in found.index]]
 
 
 @pytest.fixture(scope="session")

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
-from biolmm.association.gamma import read_columns
 from biolmm.association.score import Statistics
 from biolmm.cohort import Cohort
+from biolmm.genotypes.columns import standardised_columns
 from biolmm.genotypes.dense import DenseRelatedness
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.reml.fit import FitConfig, fit_null_model
@@ -91,7 +91,7 @@ def chi2_of(log_p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def variants_without_mean(fit: Fit, V: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return 1 − (1ᵀV⁻¹g)²/(1ᵀV⁻¹1 · gᵀV⁻¹g) for every centred variant: our denominator over GCTA's."""
-    Z = read_columns(fit.operator.genotypes, np.arange(fit.operator.source.n_variants))[fit.observed]
+    Z = standardised_columns(fit.operator.source, fit.operator.source.variants).Z[fit.observed]
     Z -= Z.mean(axis=0)
     solved = np.linalg.solve(V[np.ix_(fit.observed, fit.observed)], np.column_stack([np.ones(len(Z)), Z]))
     with np.errstate(invalid="ignore"):
@@ -158,7 +158,7 @@ def by_definition(fit: Fit) -> LeftOut:
 
         h2 = float(minimize_scalar(deviance, bounds=(0.01, 0.99), method="bounded", options={"xatol": 1e-9}).x)
         rows = np.flatnonzero(fit.contigs == contig)
-        S = vectors.T @ read_columns(fit.operator.genotypes, rows)[observed]
+        S = vectors.T @ standardised_columns(fit.operator.source, fit.operator.source.variants[rows]).Z[observed]
         at = ((components.h2, total), (components.h2, variance(components.h2)), (h2, variance(h2)))
         for kind, (ratio, sigma2) in enumerate(at):
             weight = 1 / (ratio * values + 1 - ratio)

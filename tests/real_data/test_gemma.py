@@ -144,7 +144,7 @@ def test_plain_regression_is_gemmas(mice) -> None:
     cohort = mice.cohort("CD8", everybody=False)
     operator = mice.operator(cohort, mice.rows(theirs.index))
     model = plain_model(operator, cohort)
-    setup = prepare_scan(operator.genotypes, model, None, ScanConfig(mixed=False, linear=True))
+    setup = prepare_scan(operator.source, model, None, ScanConfig(mixed=False, linear=True))
     found = score_everything(setup)["linear"]
     np.testing.assert_allclose(found.standard_error[:, 0], theirs["se"], rtol=1e-5)
     t = found.beta[:, 0] / found.standard_error[:, 0]

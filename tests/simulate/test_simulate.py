@@ -28,7 +28,7 @@ CONFIG = SimulateConfig(
 
 def calls(path: Path) -> NDArray[np.float64]:
     store = GenotypeStore.open(path)
-    packed = np.concatenate([store.read_packed(i) for i in range(store.n_chunks)])
+    packed = np.concatenate([store.read_rows(i) for i in range(store.n_chunks)])
     unpacked = np.stack([packed >> shift & 3 for shift in (0, 2, 4, 6)], axis=-1)
     return unpacked.reshape(len(packed), -1)[:, : store.n_samples].astype(np.float64)
 
@@ -169,7 +169,7 @@ def test_bed_files_hold_the_same_calls(tmp_path: Path) -> None:
     samples, variants = read_fam(bed.fam), read_bim(bed.bim)
     check_bed(bed, samples.n, variants)
     store = GenotypeStore.open(files.store)
-    packed = np.concatenate([store.read_packed(i) for i in range(store.n_chunks)])
+    packed = np.concatenate([store.read_rows(i) for i in range(store.n_chunks)])
     np.testing.assert_array_equal(read_packed_rows(bed.bed, samples.n, 0, variants.n), packed)
     assert samples.sample_id.tolist() == store.sample_id.tolist()
     assert variants.alt.tolist() == store.alt.tolist()

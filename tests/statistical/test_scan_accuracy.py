@@ -52,7 +52,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
     operator: GenotypeOperator = operator_of(store, cohort.sample_index, cache_bytes=2**28)
     model = fit_null_model(operator, cohort, FitConfig(solver="stochastic"))
     model = with_predictors(operator, model)
-    setup = prepare_scan(operator.genotypes, model, operator, ScanConfig(lead_neg_log10_p=4.0))
+    setup = prepare_scan(operator.source, model, operator, ScanConfig(lead_neg_log10_p=4.0))
     exact = scan_everything(operator, as_exact(operator, model))
     return Compared(setup, score_everything(setup)["associations"], exact)
 
@@ -95,8 +95,8 @@ def test_all_variants(compared: Compared, trait: int) -> None:
 def test_leads_are_exact(compared: Compared, tmp_path: Path) -> None:
     run_scan(compared.setup, tmp_path, tmp_path / "markers")
     leads = recompute_leads(compared.setup, find_leads(compared.setup, tmp_path))
-    store = compared.setup.genotypes.source.store
-    place = {name: i for i, name in enumerate(store.variant_id[compared.setup.genotypes.source.variants].tolist())}
+    store = compared.setup.source.store
+    place = {name: i for i, name in enumerate(store.variant_id[compared.setup.source.variants].tolist())}
     trait = [compared.setup.panel.traits.index(name) for name in leads["trait"]]
     truth = compared.exact.chisq[[place[name] for name in leads["rsid"]], trait]
     error = leads["chisq"].to_numpy() / truth - 1

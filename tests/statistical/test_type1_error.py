@@ -70,7 +70,7 @@ def null(tmp_path_factory: pytest.TempPathFactory) -> Null:
     cohort = cohort.with_covariates([f"PC{i + 1}" for i in range(N_COMPONENTS)], components)
     model = with_predictors(operator, fit_null_model(operator, cohort, FitConfig(solver="stochastic")))
     print(f"\nmean ĥ² {model.h2['h2'].mean():.3f} (simulated {COHORT.h2})")
-    found = score_everything(prepare_scan(operator.genotypes, model, operator, ScanConfig(linear=True)))
+    found = score_everything(prepare_scan(operator.source, model, operator, ScanConfig(linear=True)))
     without = np.array([int(name) % 2 == 0 for name in store.contig_id])[store.variant_contig]
     p = found["associations"].frequency[:, 0]
     common = np.minimum(p, 1 - p) >= 0.01

@@ -1,16 +1,18 @@
-"""Small stores."""
+"""Small stores, and genotype files that are in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from biolmm.files.encoding import padded_samples
-from biolmm.files.genotypes import SampleTable, VariantTable, as_strings
+from biolmm.files.encoding import Encoding, padded_samples, rows_from_dosages
+from biolmm.files.genotypes import Block, SampleTable, Source, VariantTable, as_strings
 from biolmm.store.packbits import pack_calls
 from biolmm.store.read import GenotypeStore
 from biolmm.store.write import StoreWriter
@@ -91,3 +93,78 @@ MakeStores = Callable[[Path], SmallStores]
 def make_stores() -> MakeStores:
     """Give the maker for another folder, for tests that hypothesis repeats."""
     return SmallStores
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryDecoder:
+    """Encodes rows of a matrix of dosages; remembers what was read."""
+
+    dosages: NDArray[np.float64]
+    expected_squares: NDArray[np.float64] | None
+    haplotype_squares: NDArray[np.float64] | None
+    reads: list[tuple[int, int]] = field(default_factory=list)
+
+    def read(self, start: int, stop: int, encoding: Encoding) -> Block:
+        """Read variants `start` to `stop`."""
+        self.reads.append((start, stop))
+        part = self.dosages[start:stop]
+        moments = [
+            None if each is None else each[start:stop] for each in (self.expected_squares, self.haplotype_squares)
+        ]
+        has = ~np.isnan(part)
+        sums = [np.where(has, part**power, 0).sum(axis=1) for power in (1, 2)]
+        return Block(rows_from_dosages(part, encoding), *moments, *sums)
+
+
+class MemorySources:
+    """Makes genotype files whose content is in memory; only their sizes and times are on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(
+        self,
+        dosages: NDArray[Any],
+        name: str = "a.mem",
+        sample_ids: Sequence[str] | None = None,
+        contigs: Sequence[str] | None = None,
+        positions: Sequence[int] | None = None,
+        alleles: Sequence[str] | None = None,
+        **options: Any,
+    ) -> Source:
+        """Make one; `expected_squares` and `haplotype_squares` as of `Block`, `random_access` as of `Source`."""
+        n_variants, n_samples = dosages.shape
+        contigs = list(contigs) if contigs is not None else ["1"] * n_variants
+        contig_id = tuple(dict.fromkeys(contigs))
+        ids = np.array(sample_ids if sample_ids is not None else [f"S{i}" for i in range(n_samples)])
+        samples = SampleTable(ids, np.array([f"F-{each}" for each in ids]), (np.arange(n_samples) % 3).astype(np.int8))
+        variants = VariantTable(
+            np.array([contig_id.index(each) for each in contigs], np.int32), contig_id,
+            np.array(positions if positions is not None else range(1, n_variants + 1), np.int64),
+            as_strings([f"{name}:{i}" for i in range(n_variants)]), as_strings(["A"] * n_variants),
+            as_strings(alleles if alleles is not None else ["C"] * n_variants),
+        )  # fmt: skip
+        path = self.folder / name
+        path.write_bytes(dosages.tobytes())
+        moments = [options.pop(each, None) for each in ("expected_squares", "haplotype_squares")]
+        dosages = np.asarray(dosages, np.float64)
+        options.setdefault("has_dosages", bool(np.any(dosages != np.rint(dosages), where=~np.isnan(dosages))))
+        notes = {"kind": "memory"}
+        return Source(
+            path, samples, variants, decoder=MemoryDecoder(dosages, *moments), files=(path,), notes=notes, **options
+        )
+
+
+@pytest.fixture
+def memory_source(tmp_path: Path) -> MemorySources:
+    """Give a maker of genotype files in memory."""
+    return MemorySources(tmp_path)
+
+
+MakeSources = Callable[[Path], MemorySources]
+
+
+@pytest.fixture(scope="session")
+def make_sources() -> MakeSources:
+    """Give the maker for another folder, for tests that hypothesis repeats."""
+    return MemorySources

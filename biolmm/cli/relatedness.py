@@ -1,0 +1,205 @@
+"""`biolmm grm` and `relatives`: relatedness of every pair, and the pairs that are related."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from biolmm.cli.options import filter_options, reading, resources
+from biolmm.cli.root import cli
+from biolmm.cli.shared import PATH, budget_bytes, print_plans, working
+
+if TYPE_CHECKING:
+    from biolmm.pipeline.relatedness import ChosenCohort
+    from biolmm.relatedness.grm import Grm
+
+
+def _choosing(command: Any) -> Any:
+    """Add the arguments and options that choose samples and variants."""
+    for decorator in reversed((
+        click.argument("genotypes", type=PATH, nargs=-1, required=True),
+        reading,
+        click.option("--keep", type=PATH, metavar="FILE", help="Only the samples listed."),
+        click.option("--remove", type=PATH, metavar="FILE", help="Not the samples listed."),
+        click.option("--extract", type=PATH, metavar="FILE", help="Only the variants listed."),
+        click.option("--exclude", type=PATH, metavar="FILE", help="Not the variants listed."),
+        click.option("--region", "regions", multiple=True, metavar="REGION", help="Only here, such as 6:25mb-34mb; repeat."),
+        click.option("--exclude-region", "exclude_regions", multiple=True, metavar="REGION",
+                     help="Leave out a region, mhc or long-range-ld; repeat."),
+        click.option("--build", metavar="BUILD", help="GRCh37 or GRCh38: where PAR, mhc and long-range-ld are."),
+        filter_options,
+    )):  # fmt: skip
+        command = decorator(command)
+    return command
+
+
+@cli.command()
+@_choosing
+@click.option("--out", type=PATH, required=True, metavar="OUT.zarr", help="Where the matrix goes.")
+@click.option("--overwrite", is_flag=True, help="Replace the matrix that is there.")
+@click.option(
+    "--alpha", type=float, default=-1.0, show_default=True, help="Variant weights: scale [2p(1-p)]^(alpha/2)."
+)
+@click.option(
+    "--scale",
+    type=click.Choice(["hwe", "sample"]),
+    default="hwe",
+    show_default=True,
+    help="Standardise by 2p(1-p) or by the sample's variance.",
+)
+@click.option(
+    "--missing",
+    type=click.Choice(["mean", "pairwise"]),
+    default="mean",
+    show_default=True,
+    help="A missing genotype counts as the mean, or pairs are divided by the variants that both have (GCTA).",
+)
+@click.option("--per-contig", is_flag=True, help="Keep the matrix of every contig too, to leave any of them out.")
+@click.option("--tile-samples", type=int, metavar="N", help="Side of a tile, a multiple of 64.")
+@click.option(
+    "--sparse-cutoff", type=float, metavar="K", help="Write OUT.grm.sp and OUT.sparse.npz: pairs of at least K."
+)
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(["gcta", "plink", "plink4"]),
+    multiple=True,
+    help="Write OUT.grm.bin, .grm.N.bin and .grm.id, or OUT.rel.bin (double, or single precision) too; repeat.",
+)
+@resources
+def grm(**options: Any) -> None:
+    """Write the relatedness matrix of GENOTYPES (a store or files) to OUT.zarr, in tiles; goes on where it was stopped.
+
+    GENOTYPES may also be a matrix: OUT.zarr, .grm.bin or .rel.bin, which is then copied or only exported.
+    """  # fmt: skip
+    from biolmm.chunks import threads
+
+    memory = budget_bytes(options["memory"])
+    with threads(options["threads"]):
+        found = _opened_matrix(options) or _computed(options, memory)
+        if found is None:
+            return
+        with working():
+            written = _export(found, options)
+    click.echo(
+        f"{found.path}: {found.n_samples:,} samples" + (f", {found.n_variants:,} variants" * (found.n_variants >= 0))
+    )
+    for path in written:
+        click.echo(str(path))
+
+
+@cli.command()
+@_choosing
+@click.option("--out", type=PATH, required=True, metavar="FILE.tsv", help="Where the table goes.")
+@click.option(
+    "--min-kinship",
+    type=float,
+    default=0.0442,
+    show_default=True,
+    metavar="K",
+    help="Pairs of at least this kinship: 0.354 duplicates, 0.177, 0.0884 and 0.0442 first to third degree.",
+)
+@resources
+def relatives(**options: Any) -> None:
+    """List the pairs of related samples of GENOTYPES, their kinship (KING-robust) and degree."""  # fmt: skip
+    from biolmm.atomic import remove
+    from biolmm.chunks import threads
+    from biolmm.relatedness.relatives import RelativesConfig, find_relatives, plan_relatives, write_relatives
+
+    memory = budget_bytes(options["memory"])
+    out = Path(options["out"])
+    parts = out.with_name(out.name + ".partial")
+    with threads(options["threads"]):
+        config = RelativesConfig(options["min_kinship"], _filters(options))
+        chosen = _chosen(options, memory)
+        if options["plan"]:
+            print_plans([plan_relatives(chosen.source)], options["memory"])
+            return
+        with working():
+            table = find_relatives(chosen.source, config, memory_bytes=memory, parts=parts)
+            write_relatives(table, out)
+            remove(parts)
+    click.echo(f"{out}: {len(table):,} pairs of {chosen.source.n_samples:,} samples")
+    names = {0: "duplicates or twins", 1: "first degree", 2: "second degree", 3: "third degree"}
+    for degree, name in names.items():
+        if count := int((table["degree"] == degree).sum()):
+            click.echo(f"  {name}: {count:,}")
+
+
+def _filters(options: dict[str, Any]) -> Any:
+    from biolmm.genotypes.filters import VariantFilters
+
+    return VariantFilters(**{name: options[name] for name in VariantFilters.__dataclass_fields__})
+
+
+def _chosen(options: dict[str, Any], memory: int) -> ChosenCohort:
+    from biolmm.pipeline import Inputs
+    from biolmm.pipeline.relatedness import choose_autosomes
+
+    inputs = Inputs(**{name: options[name] for name in Inputs.__dataclass_fields__ if name in options})
+    return choose_autosomes(inputs, memory, _command())
+
+
+def _command() -> str:
+    return shlex.join(["biolmm", *sys.argv[1:]])
+
+
+def _opened_matrix(options: dict[str, Any]) -> Grm | None:
+    """Open, or copy to OUT.zarr, a matrix that was given instead of genotypes."""
+    from biolmm.files.gcta_grm import is_gcta_grm
+    from biolmm.files.plink_rel import is_plink_rel
+    from biolmm.relatedness.exchange import import_grm
+    from biolmm.relatedness.grm import Grm
+    from biolmm.store.matrix import is_matrix
+
+    given: Path = options["genotypes"][0]
+    if len(options["genotypes"]) > 1 or not (is_matrix(given) or is_plink_rel(given) or is_gcta_grm(given)):
+        return None
+    opened = Grm.open(given)
+    if given.absolute() == options["out"].absolute():
+        return opened
+    with working():
+        return import_grm(opened, options["out"], overwrite=options["overwrite"])
+
+
+def _computed(options: dict[str, Any], memory: int) -> Grm | None:
+    """Compute the matrix; None where only the plan was asked for."""
+    from biolmm.relatedness.build import GrmConfig, build_grm, plan_grm
+
+    names = ("alpha", "scale", "missing", "per_contig", "tile_samples")
+    config = GrmConfig(**{name: options[name] for name in names}, filters=_filters(options))
+    chosen = _chosen(options, memory)
+    if options["plan"]:
+        print_plans([plan_grm(chosen.source, config, memory).stage], options["memory"])
+        return None
+    provenance = {"command": _command(), "dropped": chosen.record.dropped}
+    with working():
+        return build_grm(
+            chosen.source, options["out"], config, memory_bytes=memory, overwrite=options["overwrite"],
+            provenance=provenance,
+        )  # fmt: skip
+
+
+def _export(found: Grm, options: dict[str, Any]) -> list[Path]:
+    """Write the other forms that were asked for beside OUT.zarr."""
+    from biolmm.files.gcta_grm import write_sparse_grm
+    from biolmm.relatedness.exchange import export_gcta, export_plink
+    from biolmm.relatedness.sparse import save_sparse, sparse_grm
+
+    out: Path = options["out"]
+    prefix = out.with_name(out.name.removesuffix(".zarr"))
+    written = []
+    if "gcta" in options["formats"]:
+        written.append(export_gcta(found, prefix))
+    for name, dtype in (("plink", "<f8"), ("plink4", "<f4")):
+        if name in options["formats"]:
+            written.append(export_plink(found, prefix.with_name(prefix.name + ".rel.bin"), dtype=dtype))
+    if options["sparse_cutoff"] is not None:
+        chosen = sparse_grm(found, options["sparse_cutoff"])
+        written.append(write_sparse_grm(prefix, chosen))
+        written.append(save_sparse(chosen, prefix.with_name(prefix.name + ".sparse.npz")))
+    return written

@@ -1,0 +1,16 @@
+"""Many variance components of one trait: average-information REML over composable covariance terms."""
+
+from biolmm.components.fit import ComponentConfig, fit_components
+from biolmm.components.formula import Formula, parse_formula
+from biolmm.components.problem import Problem
+from biolmm.components.results import ComponentFit, ComponentResults
+
+__all__ = [
+    "ComponentConfig",
+    "ComponentFit",
+    "ComponentResults",
+    "Formula",
+    "Problem",
+    "fit_components",
+    "parse_formula",
+]

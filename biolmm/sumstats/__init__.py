@@ -1,0 +1,1 @@
+"""Summary statistics of association studies: harmonise, check, meta-analyse, regress on LD."""

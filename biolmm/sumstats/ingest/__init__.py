@@ -1,0 +1,1 @@
+"""Reading summary statistics of any layout into checked, typed, sorted records."""
