@@ -119,6 +119,15 @@ ASSOCIATION_COLUMNS: tuple[Column, ...] = (
            "lead variants of the stochastic one"),
 )  # fmt: skip
 
+EXACT_COLUMNS: tuple[Column, ...] = (
+    Column("l_remle", "double", "ratio of variances sigma2_g / sigma2_e by REML with the variant"),
+    Column("l_mle", "double", "the same by maximum likelihood"),
+    Column("log_likelihood", "double", "of maximum likelihood with the variant"),
+    Column("neg_log_10_p_lrt", "double", "-log10 of the p-value of the likelihood-ratio test"),
+    Column("neg_log_10_p_score", "double", "-log10 of the p-value of the score test"),
+)
+"""Columns that the exact model adds to those of associations."""
+
 H2_COLUMNS = ("trait", "n", "h2", "h2_se", "h2_mc_se", "sigma2_g", "sigma2_e", "lrt_p")
 
 LEAD_COLUMNS = (

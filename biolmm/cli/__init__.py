@@ -1,7 +1,7 @@
 """The command line: parse options, call the pipeline, print what happened. One module a family of commands."""
 
-from biolmm.cli import analyses, genotypes, quality, relatedness, simulation
+from biolmm.cli import analyses, components, genotypes, pca, prediction, quality, relatedness, simulation
 from biolmm.cli.entry import main
 from biolmm.cli.root import cli
 
-__all__ = ["analyses", "cli", "genotypes", "main", "quality", "relatedness", "simulation"]
+__all__ = ["analyses", "cli", "components", "genotypes", "main", "pca", "prediction", "quality", "relatedness", "simulation"]

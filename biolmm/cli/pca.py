@@ -10,7 +10,7 @@ import click
 
 from biolmm.cli.options import choosing, reading, resources
 from biolmm.cli.root import cli
-from biolmm.cli.shared import PATH, budget_bytes, listed_samples, open_genotypes, print_plans, working
+from biolmm.cli.shared import PATH, budget_bytes, check_files, listed_samples, open_genotypes, print_plans, working
 
 _OUT = click.option("--out", type=PATH, required=True, metavar="FOLDER", help="Where tables and figures go.")
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace other results in that folder.")
@@ -21,18 +21,41 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace other resul
 @_OUT
 @_OVERWRITE
 @click.option("--components", "n_components", type=int, default=10, show_default=True, metavar="K", help="Components.")
-@click.option("--relatives", type=PATH, metavar="TABLE",
-              help="Pairs with their kinship, as biolmm relatives writes them: components are computed on an unrelated "
-              "set, the others are projected.")
-@click.option("--max-kinship", type=float, default=0.0442, show_default=True, metavar="X",
-              help="Pairs of --relatives above this are related.")
-@click.option("--alpha", type=float, default=-1.0, show_default=True,
-              help="Variant weights: scale [2p(1-p)]^(alpha/2).")
-@click.option("--scale", type=click.Choice(["hwe", "sample"]), default="hwe", show_default=True,
-              help="Standardise by 2p(1-p) or by the sample's variance.")
+@click.option(
+    "--relatives",
+    type=PATH,
+    metavar="TABLE",
+    help="Pairs with their kinship, as biolmm relatives writes them: components are computed on an unrelated "
+    "set, the others are projected.",
+)
+@click.option(
+    "--max-kinship",
+    type=float,
+    default=0.0442,
+    show_default=True,
+    metavar="X",
+    help="Pairs of --relatives above this are related.",
+)
+@click.option(
+    "--alpha", type=float, default=-1.0, show_default=True, help="Variant weights: scale [2p(1-p)]^(alpha/2)."
+)
+@click.option(
+    "--scale",
+    type=click.Choice(["hwe", "sample"]),
+    default="hwe",
+    show_default=True,
+    help="Standardise by 2p(1-p) or by the sample's variance.",
+)
 @click.option("--tolerance", type=float, default=1e-3, show_default=True, help="Relative residual of the components.")
-@click.option("--max-passes", "max_products", type=int, default=10, show_default=True, metavar="N",
-              help="Passes spent on them at most.")
+@click.option(
+    "--max-passes",
+    "max_products",
+    type=int,
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Passes spent on them at most.",
+)
 @resources
 def pca(**options: Any) -> None:
     """Compute principal components of GENOTYPES (a store or files) with their loadings; use variants in little LD."""
@@ -43,8 +66,9 @@ def pca(**options: Any) -> None:
     from biolmm.pipeline import Inputs
     from biolmm.pipeline.relatedness import choose_autosomes
     from biolmm.relatedness.pca import PcaConfig, find_components, plan_pca
-    from biolmm.relatedness.pca_files import PCA_JSON, claim_folder, eigenvalue_table, write_components
+    from biolmm.relatedness.pca_files import PCA_FILES, PCA_JSON, eigenvalue_table, write_components
     from biolmm.relatedness.unrelated import read_relatives, unrelated_set
+    from biolmm.results.folder import claim_folder
     from biolmm.stages import content_hash
 
     names = ("n_components", "alpha", "scale", "tolerance", "max_products", "seed")
@@ -66,12 +90,13 @@ def pca(**options: Any) -> None:
             pairs = read_relatives(options["relatives"], source.store.sample_id[samples].tolist())
             used = unrelated_set(pairs, len(samples), options["max_kinship"])
         key = content_hash(source.reader.key, config.__dict__, used.tobytes())
-        claim_folder(out, PCA_JSON, key, overwrite=options["overwrite"])
+        claim_folder(out, PCA_JSON, key, PCA_FILES, overwrite=options["overwrite"])
         with working():
             found = find_components(
                 source.store, config, sample_index=samples, variants=source.variants, used=used,
                 cache_bytes=min(source.reader.cache_bytes, memory - plan.peak_bytes),
             )  # fmt: skip
+            check_files(source.store)
             record = {
                 "command": command, "key": key, "dropped": chosen.record.dropped,
                 "genotypes": {"path": str(source.store.path), "fingerprint": source.store.fingerprint},
@@ -96,8 +121,9 @@ def project(**options: Any) -> None:
     """Project the people of GENOTYPES (a store or files) on the components of a reference."""
     from biolmm.chunks import threads
     from biolmm.genotypes.weights import plan_weights
-    from biolmm.relatedness.pca_files import PROJECT_JSON, claim_folder, read_loadings, write_projection
+    from biolmm.relatedness.pca_files import PROJECT_FILES, PROJECT_JSON, read_loadings, write_projection
     from biolmm.relatedness.projection import project as project_on
+    from biolmm.results.folder import claim_folder
     from biolmm.stages import content_hash
 
     out, command = options["out"], shlex.join(["biolmm", *sys.argv[1:]])
@@ -111,9 +137,10 @@ def project(**options: Any) -> None:
             return
         plan.check(budget_bytes(options["memory"]))
         key = content_hash(data.fingerprint, samples.tobytes(), loadings.W.tobytes())
-        claim_folder(out, PROJECT_JSON, key, overwrite=options["overwrite"])
+        claim_folder(out, PROJECT_JSON, key, PROJECT_FILES, overwrite=options["overwrite"])
         with working():
             found = project_on(data, loadings, samples)
+            check_files(data)
             record = {"command": command, "key": key, "loadings": str(options["loadings"]),
                       "genotypes": {"path": str(data.path), "fingerprint": data.fingerprint}}  # fmt: skip
             write_projection(found, loadings, out, record)

@@ -14,8 +14,11 @@ from biolmm.cli.root import cli
 from biolmm.cli.shared import PATH, budget_bytes, print_plans, working
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from biolmm.pipeline.relatedness import ChosenCohort
     from biolmm.relatedness.grm import Grm
+    from biolmm.relatedness.relatives import RelativesConfig
 
 
 def _choosing(command: Any) -> Any:
@@ -103,31 +106,68 @@ def grm(**options: Any) -> None:
     metavar="K",
     help="Pairs of at least this kinship: 0.354 duplicates, 0.177, 0.0884 and 0.0442 first to third degree.",
 )
+@click.option(
+    "--pcs",
+    type=PATH,
+    metavar="TABLE",
+    help="Kinship given these principal components (PC-Relate), for people of mixed ancestry.",
+)
+@click.option(
+    "--training", type=PATH, metavar="FILE", help="With --pcs: the unrelated samples that frequencies are fitted on."
+)
 @resources
 def relatives(**options: Any) -> None:
     """List the pairs of related samples of GENOTYPES, their kinship (KING-robust) and degree."""  # fmt: skip
-    from biolmm.atomic import remove
     from biolmm.chunks import threads
-    from biolmm.relatedness.relatives import RelativesConfig, find_relatives, plan_relatives, write_relatives
+    from biolmm.relatedness.pc_relate import plan_pc_relatives
+    from biolmm.relatedness.relatives import RelativesConfig, plan_relatives, write_relatives
 
     memory = budget_bytes(options["memory"])
-    out = Path(options["out"])
-    parts = out.with_name(out.name + ".partial")
     with threads(options["threads"]):
         config = RelativesConfig(options["min_kinship"], _filters(options))
         chosen = _chosen(options, memory)
+        plan = plan_pc_relatives(chosen.source) if options["pcs"] else plan_relatives(chosen.source)
         if options["plan"]:
-            print_plans([plan_relatives(chosen.source)], options["memory"])
+            print_plans([plan], options["memory"])
             return
+        plan.check(memory)
         with working():
-            table = find_relatives(chosen.source, config, memory_bytes=memory, parts=parts)
-            write_relatives(table, out)
-            remove(parts)
-    click.echo(f"{out}: {len(table):,} pairs of {chosen.source.n_samples:,} samples")
+            table = (_given_components if options["pcs"] else _robust)(chosen, config, options)
+            write_relatives(table, options["out"])
+    click.echo(f"{options['out']}: {len(table):,} pairs of {chosen.source.n_samples:,} samples")
     names = {0: "duplicates or twins", 1: "first degree", 2: "second degree", 3: "third degree"}
     for degree, name in names.items():
         if count := int((table["degree"] == degree).sum()):
             click.echo(f"  {name}: {count:,}")
+
+
+def _robust(chosen: ChosenCohort, config: RelativesConfig, options: dict[str, Any]) -> pd.DataFrame:
+    from biolmm.relatedness.relatives import find_relatives, forget_parts
+
+    parts = options["out"].with_name(options["out"].name + ".partial")
+    table = find_relatives(chosen.source, config, parts=parts)
+    forget_parts(parts)
+    return table
+
+
+def _given_components(chosen: ChosenCohort, config: RelativesConfig, options: dict[str, Any]) -> pd.DataFrame:
+    import numpy as np
+
+    from biolmm.errors import SampleMismatchError, named
+    from biolmm.files.lists import read_id_list
+    from biolmm.files.tables import read_table
+    from biolmm.relatedness.pc_relate import pc_relatives
+
+    table = read_table(options["pcs"]).select_dtypes("number")
+    ids = chosen.source.store.sample_id[chosen.source.reader.sample_index]
+    absent = [name for name in ids.tolist() if name not in table.index]
+    if absent:
+        raise SampleMismatchError(
+            f"{len(absent):,} of {len(ids):,} samples are not in '{options['pcs']}': {named(absent)}. "
+            "Project them (biolmm project), or leave them out with --keep."
+        )
+    training = np.isin(ids, read_id_list(options["training"])) if options["training"] else None
+    return pc_relatives(chosen.source, table.loc[ids.tolist()].to_numpy(np.float64), config, training=training)
 
 
 def _filters(options: dict[str, Any]) -> Any:

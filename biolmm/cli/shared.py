@@ -95,6 +95,15 @@ def listed_samples(data: GenotypeData, options: dict[str, Any]) -> NDArray[np.in
     return numpy.flatnonzero(apply_lists(all_samples(data.sample_id), keep, remove).kept)
 
 
+def check_files(data: GenotypeData) -> None:
+    """Refuse results of files that were changed while they were read."""
+    from biolmm.store.collection import Collection
+    from biolmm.store.convert import check_unchanged
+
+    if isinstance(data, Collection):
+        check_unchanged(data)
+
+
 def print_plans(plans: list[StagePlan], memory: str | None) -> None:
     """Print every stage, then refuse what does not fit."""
     from biolmm.cli_text import plan_text

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from biolmm.components.problem import Evaluation, FixedEffects, LogLikelihood, Problem, Task
+from biolmm.covariance import Term
 
 Matrix = NDArray[np.float64]
 NONE = np.zeros(0)
@@ -23,16 +24,22 @@ class DenseEngine:
     ----------
     problem
         What is fitted.
+    known
+        Matrices of terms that are known already; those that are not are added.
 
     Notes
     -----
     **Cost**: every term's matrix once, 8·N² bytes each (noise: 8·N); n³ flop and q·n² an evaluation.
-    """  # noqa: D205
+    """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, known: dict[Term, Matrix] | None = None) -> None:
         self.problem = problem
-        self._matrices = [term.diagonal() if term.is_diagonal else term.dense() for term in problem.terms]
-        self._of_system = cache(self._restricted)
+        matrices = {} if known is None else known
+        for term in problem.terms:
+            if term not in matrices:
+                matrices[term] = term.diagonal() if term.is_diagonal else term.dense()
+        self._matrices = [matrices[term] for term in problem.terms]
+        self._of_system = lru_cache(maxsize=1)(self._restricted)
 
     def evaluate(self, tasks: Sequence[Task], thetas: Sequence[Matrix]) -> list[Evaluation]:
         """Return score, information and log-likelihood of every task at its θ."""

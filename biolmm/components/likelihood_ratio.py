@@ -12,8 +12,11 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
+from scipy.stats import chi2
 
 N_DRAWS = 20_000
+N_TAIL = 200
+"""So many of the largest draws are not resolved one by one."""
 MAX_ENUMERATED = 10
 
 
@@ -53,7 +56,7 @@ def cone_p(
     Returns
     -------
     float
-        (1 + draws at least as large) / (1 + draws); never below 1 / (1 + N_DRAWS).
+        The share of draws at least as large; where they are too few, continued by the tail of χ².
 
     Examples
     --------
@@ -80,24 +83,38 @@ def cone_p(
     values, vectors = np.linalg.eigh(reduced)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     scores = np.random.default_rng(seed).standard_normal((N_DRAWS, len(inside))) @ root.T
-    largest = _gain(scores, reduced)
+    largest, rank = _gain(scores, reduced)
     nuisance = ~tested[inside]
-    within_null = _gain(scores[:, nuisance], reduced[np.ix_(nuisance, nuisance)]) if nuisance.any() else 0.0
-    return float((1 + np.sum(largest - within_null >= statistic)) / (1 + N_DRAWS))
+    if not nuisance.any():
+        # Shares of draws with so many coordinates above zero are the weights of a mixture of χ².
+        weights = np.bincount(rank, minlength=len(inside) + 1) / N_DRAWS
+        return float(sum(weight * chi2.sf(statistic, df) for df, weight in enumerate(weights) if df))
+    ratios = np.sort(largest - _gain(scores[:, nuisance], reduced[np.ix_(nuisance, nuisance)])[0])
+    known = float(ratios[-N_TAIL])
+    if statistic <= known:
+        return float((1 + np.sum(ratios >= statistic)) / (1 + N_DRAWS))
+    # Beyond the draws the tail falls as that of χ² with a degree of freedom a tested component.
+    df = int(tested.sum())
+    return float(N_TAIL / N_DRAWS * np.exp(chi2.logsf(statistic, df) - chi2.logsf(max(known, 0.0), df)))
 
 
-def _gain(scores: NDArray[np.float64], information: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return `max over x ≥ 0 of 2 sᵀx − xᵀ I x` for every row s: the best over all sets of positive coordinates."""
+def _gain(
+    scores: NDArray[np.float64], information: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return `max over x ≥ 0 of 2 sᵀx − xᵀ I x` for every row s, and how many coordinates are above zero there.
+
+    The maximum is that without bounds on one of the sets of coordinates, and no other set with a solution inside the bounds
+    has more. Beyond `MAX_ENUMERATED` coordinates bounds are ignored, which makes p-values larger than they are.
+    """
     k = scores.shape[1]
-    best = np.zeros(len(scores))
-    sets = product([False, True], repeat=k) if k <= MAX_ENUMERATED else [np.ones(k, dtype=bool)]
+    best, rank = np.zeros(len(scores)), np.zeros(len(scores), dtype=np.intp)
+    sets = product([False, True], repeat=k) if k <= MAX_ENUMERATED else [(True,) * k]
     for each in sets:
         chosen = np.flatnonzero(each)
         if not len(chosen):
             continue
         x = scores[:, chosen] @ np.linalg.pinv(information[np.ix_(chosen, chosen)])
         gain = np.einsum("ij,ij->i", x, scores[:, chosen])
-        # Beyond so many coordinates the bounds are ignored, which makes the p-value larger than it is.
-        possible = (x >= 0).all(axis=1) if k <= MAX_ENUMERATED else np.ones(len(scores), dtype=bool)
-        best = np.where(possible, np.maximum(best, gain), best)
-    return best
+        better = (gain > best) & ((x >= 0).all(axis=1) | (k > MAX_ENUMERATED))
+        best[better], rank[better] = gain[better], len(chosen)
+    return best, rank

@@ -59,7 +59,9 @@ class Problem:
         names = [term.name for term in terms]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise ParameterError(f"The term '{repeated[0]}' is in the model {names.count(repeated[0])} times: once will do.")
+            raise ParameterError(
+                f"The term '{repeated[0]}' is in the model {names.count(repeated[0])} times: once will do."
+            )
         return cls(covariance, cohort, tuple(Restriction(c.observed, c.basis) for c in cohort.classes))
 
     @property

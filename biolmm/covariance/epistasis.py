@@ -1,7 +1,7 @@
 """Pairwise interaction between variants: `K ∘ K`.
 
 The covariance of all products of two variants' effects, up to terms of the order of one over their number (Henderson 1985;
-Jiang & Reif 2015, doi 10.1534/genetics.115.177907). The elementwise product of an operator is not an operator, so this term is dense.
+Jiang & Reif 2015, doi 10.1534/genetics.115.177907). The elementwise product of operators is no operator: this term is dense.
 """
 
 from __future__ import annotations

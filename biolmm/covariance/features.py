@@ -60,12 +60,12 @@ class FeatureKernel:
     @property
     def n_samples(self) -> int:
         """N."""
-        return self.W.shape[0]
+        return len(self.W)
 
     @property
     def n_features(self) -> int:
         """Features that vary, p."""
-        return self.W.shape[1]
+        return int(self.W.shape[1])
 
     def product(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return `W (Wᵀ X) / p`."""
@@ -73,7 +73,7 @@ class FeatureKernel:
 
     def diagonal(self) -> NDArray[np.float64]:
         """Return the diagonal."""
-        return np.einsum("ij,ij->i", self.W, self.W, dtype=np.float64) / self.n_features
+        return np.asarray(np.einsum("ij,ij->i", self.W, self.W, dtype=np.float64) / self.n_features)
 
     def dense(self) -> NDArray[np.float64]:
         """Return the matrix."""

@@ -31,7 +31,7 @@ class GroupKernel:
         """Return every sample's sum over its group: N·r additions."""
         sums = np.zeros((int(self.codes.max()) + 1, X.shape[1]))
         np.add.at(sums, self.codes, X)
-        return sums[self.codes].astype(np.float32)
+        return np.asarray(sums[self.codes], dtype=np.float32)
 
     def diagonal(self) -> NDArray[np.float64]:
         """Return ones."""
@@ -39,7 +39,7 @@ class GroupKernel:
 
     def dense(self) -> NDArray[np.float64]:
         """Return the matrix."""
-        return (self.codes[:, None] == self.codes[None, :]).astype(np.float64)
+        return np.asarray(self.codes[:, None] == self.codes[None, :], dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)

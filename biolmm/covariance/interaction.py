@@ -45,7 +45,7 @@ class InteractionKernel:
 
     def diagonal(self) -> NDArray[np.float64]:
         """Return the diagonal."""
-        return self.kernel.diagonal() * (self.environment.astype(np.float64) ** 2).sum(axis=1)
+        return np.asarray(self.kernel.diagonal() * (self.environment.astype(np.float64) ** 2).sum(axis=1))
 
     def dense(self) -> NDArray[np.float64]:
         """Return the matrix."""
@@ -63,7 +63,7 @@ def standardised_environment(values: NDArray[np.float64]) -> NDArray[np.float32]
     """
     centred = values - values.mean()
     deviation = centred.std()
-    return (centred / deviation if deviation > 0 else centred)[:, None].astype(np.float32)
+    return np.asarray((centred / deviation if deviation > 0 else centred)[:, None], dtype=np.float32)
 
 
 def category_columns(codes: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -160,7 +160,7 @@ def read_bytes(descriptor: int, path: Path, offset: int, n: int) -> NDArray[np.u
         When the file cannot be read or ends before them.
     """
     data = np.empty(n, np.uint8)
-    view, done = memoryview(data), 0
+    view, done = data.data, 0
     with reading(path):
         while done < n:
             got = os.preadv(descriptor, [view[done : done + (1 << 30)]], offset + done)

@@ -25,6 +25,7 @@ from biolmm.genotypes.products import sample_products, with_scaling
 from biolmm.genotypes.scaling import Scaling
 from biolmm.genotypes.source import ChosenGenotypes
 from biolmm.memory import Need, StagePlan
+from biolmm.stages import content_hash
 from biolmm.store.data import GenotypeData
 
 FORMAT = 1
@@ -115,6 +116,16 @@ class VariantWeights:
         W = self.W[matched.wanted]
         return Applied(sample_products(with_scaling(source, matched.scaling(self.scaling)), W), matched, W.T @ W)
 
+    def digest(self) -> str:
+        """Hash everything but the ids: what a reader checks."""
+        table = self.variants
+        contigs = np.array(table.contig_id, dtype=object)[table.contig]
+        texts = [
+            "\0".join(strings).encode() for strings in (contigs, table.ref.tolist(), table.alt.tolist(), self.names)
+        ]
+        numbers = (np.asarray(table.position, np.int64), self.frequency, self.scale, self.W)
+        return content_hash(*texts, *(np.ascontiguousarray(array).tobytes() for array in numbers))
+
     def write(self, path: Path, prefix: str = "") -> Path:
         """Write Parquet, one row a variant; columns of weights are named `prefix` + name."""
         table = self.variants
@@ -129,10 +140,11 @@ class VariantWeights:
             "scale": pa.array(self.scale),
         }
         weights = {prefix + name: pa.array(np.ascontiguousarray(self.W[:, k])) for k, name in enumerate(self.names)}
-        known = {"format": FORMAT, "kind": self.kind, "names": list(self.names), "prefix": prefix, **self.extra}
+        known = {"format": FORMAT, "kind": self.kind, "names": list(self.names), "prefix": prefix,
+                 "digest": self.digest(), **self.extra}  # fmt: skip
         arrow = pa.table({**fixed, **weights}).replace_schema_metadata({"biolmm": json.dumps(known)})
         with atomic_path(path) as aside:
-            pq.write_table(arrow, aside, compression="zstd", row_group_size=_ROW_GROUP)
+            pq.write_table(arrow, aside, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True)
         return path
 
 
@@ -151,19 +163,14 @@ def read_weights(path: Path, kind: str) -> VariantWeights:
     InputFileError
         When the file is missing, damaged, of another version or kind, or holds values that are not finite.
     """
-    try:
-        arrow = pq.ParquetFile(path).read()
-        known = json.loads((arrow.schema.metadata or {}).get(b"biolmm", b"{}"))
-    except FileNotFoundError:
-        raise InputFileError(f"'{path}' is missing.") from None
-    except (OSError, ValueError) as error:  # pyarrow's errors derive from these
-        raise InputFileError(f"'{path}' is not a Parquet file that can be read ({str(error).splitlines()[0]}).") from None
-    if known.get("format") != FORMAT or known.get("kind") != kind:
+    arrow, known = _read_parquet(path)
+    names, prefix = known.get("names"), known.get("prefix")
+    if known.get("format") != FORMAT or known.get("kind") != kind or not isinstance(names, list) or prefix is None:
         raise InputFileError(
             f"'{path}' holds {known.get('kind') or 'no'} weights of format {known.get('format')}, not {kind} of format "
             f"{FORMAT} as biolmm writes them."
         )
-    columns = [known["prefix"] + name for name in known["names"]]
+    columns = [f"{prefix}{name}" for name in names]
     absent = [name for name in (*_COLUMNS, *columns) if name not in arrow.column_names]
     if absent:
         raise InputFileError(f"'{path}' lacks the columns {named(absent)}: write it again.")
@@ -173,14 +180,35 @@ def read_weights(path: Path, kind: str) -> VariantWeights:
     numbers = {name: arrow[name].to_numpy().astype(np.float64) for name in (*_COLUMNS[5:], *columns)}
     broken = [name for name, values in numbers.items() if not np.isfinite(values).all()]
     if broken:
-        raise InputFileError(f"'{path}' holds values that are missing or not finite in {named(broken)}: write it again.")
-    extra = {name: value for name, value in known.items() if name not in ("format", "kind", "names", "prefix")}
-    return VariantWeights(
+        raise InputFileError(
+            f"'{path}' holds values that are missing or not finite in {named(broken)}: write it again."
+        )
+    extra = {
+        name: value for name, value in known.items() if name not in ("format", "kind", "names", "prefix", "digest")
+    }
+    weights = VariantWeights(
         variant_table(text["chromosome"], arrow["base_pair_location"].to_numpy(), text["rsid"], text["other_allele"],
                       text["effect_allele"]),
-        numbers["effect_allele_frequency"], numbers["scale"], tuple(known["names"]),
+        numbers["effect_allele_frequency"], numbers["scale"], tuple(names),
         np.column_stack([numbers[name] for name in columns]), kind, extra,
     )  # fmt: skip
+    if weights.digest() != known.get("digest"):
+        raise InputFileError(f"'{path}' has changed since it was written: its checksum does not fit. Write it again.")
+    return weights
+
+
+def _read_parquet(path: Path) -> tuple[pa.Table, dict[str, Any]]:
+    """Read a table, checksums of its pages verified, and what biolmm noted in it."""
+    try:
+        arrow = pq.ParquetFile(path, page_checksum_verification=True).read()
+        known = json.loads((arrow.schema.metadata or {}).get(b"biolmm", b"{}"))
+    except FileNotFoundError:
+        raise InputFileError(f"'{path}' is missing.") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputFileError(
+            f"'{path}' is not a Parquet file that can be read ({str(error).splitlines()[0]})."
+        ) from None
+    return arrow, known if isinstance(known, dict) else {}
 
 
 def plan_weights(data: GenotypeData, n_samples: int, n_weights: int, n_columns: int, stage: str) -> StagePlan:

@@ -17,15 +17,8 @@ from biolmm.pipeline.config import Inputs
 from biolmm.store.collection import Collection
 from biolmm.store.convert import convert_collection, plan_convert
 from biolmm.store.data import GenotypeData
-from biolmm.store.read import GenotypeStore
-
-try:
-    from biolmm.store.vcz import is_vcz
-except ImportError:  # TEMPORARY
-
-    def is_vcz(path):
-        return False
-
+from biolmm.store.read import GenotypeStore, is_store
+from biolmm.store.vcz import is_vcz
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +37,7 @@ def open_data(paths: Sequence[Path], inputs: Inputs) -> GenotypeData:
     """
     if not paths:
         raise ParameterError("no genotypes were given: pass --genotypes with a store or genotype files.")
-    stores = [path for path in paths if (path.suffix == ".zarr" or path.is_dir()) and not is_vcz(path)]
+    stores = [path for path in paths if is_store(path) or (path.suffix == ".zarr" and not is_vcz(path))]
     if stores and len(paths) > 1:
         raise ParameterError(f"'{stores[0]}' is a store: give one store, or genotype files, not both.")
     if stores:

@@ -35,7 +35,7 @@ class ChosenCohort:
 def choose_autosomes(inputs: Inputs, memory_bytes: int, command: str = "") -> ChosenCohort:
     """Open genotypes and choose samples and variants by lists and regions; variants beside autosomes are left out.
 
-    Rows stay in memory within half the budget, where all of them fit; otherwise none does.
+    Rows stay in memory within a quarter of the budget, where all of them fit; otherwise none does.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def choose_autosomes(inputs: Inputs, memory_bytes: int, command: str = "") -> Ch
     ids = data.variant_id[variants[~autosomal][:10]].tolist()
     record.add_dropped("variants", "not on autosomes", ids, n=int(np.count_nonzero(~autosomal)))
     index = np.flatnonzero(samples.kept)
-    chosen = ChosenGenotypes.choose(data, index, variants[autosomal], memory_bytes // 2, build=inputs.build)
-    if chosen.n_bytes > memory_bytes // 2:
+    chosen = ChosenGenotypes.choose(data, index, variants[autosomal], memory_bytes // 4, build=inputs.build)
+    if chosen.n_bytes > memory_bytes // 4:
         chosen = ChosenGenotypes.choose(data, index, variants[autosomal], 0, build=inputs.build)
     return ChosenCohort(chosen, record)

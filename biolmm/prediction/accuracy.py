@@ -41,7 +41,7 @@ class CrossValidation:
     Attributes
     ----------
     accuracy
-        A row a trait: `n`, `r2` (squared correlation of the predicted genetic value with the trait less its
+        A row a trait: `n`, `r` and `r2` (correlation, and its square, of the predicted genetic value with the trait less its
         covariates), `r2_se`, `slope` of the trait on the prediction (1 where predictions have the right spread),
         `slope_se`, `h2` (mean over folds) and `reliability` r²/h², which estimates the squared correlation with the
         true genetic value.
@@ -122,7 +122,9 @@ def cross_validate(
             for f, j in enumerate(columns):
                 inside = fold == f
                 predicted[inside, t] = genetic[inside, j]
-                fixed = _fixed(cohort, masked.y[:, j], genetic[:, j] + (1 - trained.h2[j]) * trained.total[j] * trained.x[:, j])
+                fixed = _fixed(
+                    cohort, masked.y[:, j], genetic[:, j] + (1 - trained.h2[j]) * trained.total[j] * trained.x[:, j]
+                )
                 rest[inside] = cohort.y[inside, t] - fixed[inside]
                 score = _score([(predicted[inside, t], rest[inside])])
                 rows.append({"trait": cohort.trait_names[t], "fold": f + 1, **score, "h2": float(trained.h2[j])})
@@ -186,7 +188,7 @@ class _MaskedSystems:
         tail = h2 * self.spectrum.tail_mean + 1 - h2
         factor = 1 / (h2 * self.spectrum.pairs.values[:, None] + 1 - h2) - 1 / tail
         raw = X / tail.astype(np.float32) + U @ (factor * (U.T @ X)).astype(np.float32)
-        return self._restricted(columns).project(raw)
+        return self._restricted(columns).project(np.asarray(raw, dtype=np.float32))
 
     def _restricted(self, columns: NDArray[np.intp]) -> RestrictedOperator:
         runs = [(owner, len(list(run))) for owner, run in groupby(self.owner[columns].tolist())]
@@ -211,7 +213,12 @@ def _solved(
         ranks[column] = restriction.rank
     norms = np.sqrt(column_dots(right, right))
     solution = solve_pcg(
-        systems.products, np.zeros_like(right), right.copy(), systems.precondition, right_norms=norms, tolerance=tolerance
+        systems.products,
+        np.zeros_like(right),
+        right.copy(),
+        systems.precondition,
+        right_norms=norms,
+        tolerance=tolerance,
     )
     if not solution.converged.all():
         log.warning(
@@ -248,11 +255,18 @@ def _score(parts: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> 
     spare = len(p) - len(centred) - 1
     if spare < 1 or pp <= 0 or yy <= 0:
         nan = float("nan")
-        return {"n": len(p), "r2": nan, "r2_se": nan, "slope": nan, "slope_se": nan}
+        return {"n": len(p), "r": nan, "r2": nan, "r2_se": nan, "slope": nan, "slope_se": nan}
     r = py / np.sqrt(pp * yy)
     slope = py / pp
     slope_se = np.sqrt(max(yy - slope * py, 0.0) / spare / pp)
-    return {"n": len(p), "r2": r * r, "r2_se": 2 * abs(r) * (1 - r * r) / np.sqrt(spare), "slope": slope, "slope_se": slope_se}
+    return {
+        "n": len(p),
+        "r": r,
+        "r2": r * r,
+        "r2_se": 2 * abs(r) * (1 - r * r) / np.sqrt(spare),
+        "slope": slope,
+        "slope_se": slope_se,
+    }
 
 
 def _pooled(

@@ -138,7 +138,6 @@ def _weights(model: NullModel, genotypes: StandardisedGenotypes, effects: NDArra
         "offset": (scaling.mean @ beta).tolist(),
         "h2": model.dataset["h2"].values.tolist(),
         "n": model.n_observed.tolist(),
-        "transform": "as analysed",
     }
     table = table_of(genotypes.source.store, genotypes.source.variants[varies])
     return VariantWeights(table, frequency, np.ones(len(beta)), tuple(model.trait_names), beta, "effects", extra)

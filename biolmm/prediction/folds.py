@@ -15,9 +15,7 @@ NO_FAMILY = ("", "0", "NA", ".")
 MAX_FOLDS = 100
 
 
-def assign_folds(
-    sample_id: Sequence[str], family_id: Sequence[str], n_folds: int, seed: int = 1
-) -> NDArray[np.int64]:
+def assign_folds(sample_id: Sequence[str], family_id: Sequence[str], n_folds: int, seed: int = 1) -> NDArray[np.int64]:
     """Deal people to folds at random, members of a family to one fold.
 
     Parameters

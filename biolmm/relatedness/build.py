@@ -18,7 +18,16 @@ from biolmm.genotypes.source import ChosenGenotypes
 from biolmm.genotypes.standardised import StandardisedGenotypes, standardise
 from biolmm.memory import Need, StagePlan, format_bytes
 from biolmm.relatedness.grm import Grm
-from biolmm.relatedness.tiles import GramJob, Layer, Missing, Panel, compute_panel, panel_bytes, plan_panels
+from biolmm.relatedness.tiles import (
+    PROCESS_BYTES,
+    GramJob,
+    Layer,
+    MissingRule,
+    Panel,
+    compute_panel,
+    panel_bytes,
+    plan_panels,
+)
 from biolmm.stages import content_hash
 from biolmm.store.matrix import PAIR_WEIGHT, RELATEDNESS, WHOLE, TileGrid
 from biolmm.store.matrix_write import MatrixTables, MatrixWriter, remove_matrix
@@ -54,7 +63,7 @@ class GrmConfig:
 
     alpha: float = -1.0
     scale: Scale = "hwe"
-    missing: Missing = "mean"
+    missing: MissingRule = "mean"
     per_contig: bool = False
     filters: VariantFilters = field(default_factory=VariantFilters)
     tile_samples: int | None = None
@@ -99,7 +108,7 @@ def plan_grm(source: ChosenGenotypes, config: GrmConfig, memory_bytes: int) -> G
     """
     n, threads = source.n_samples, n_threads()
     kept_in_memory = source.reader.cache_bytes >= source.n_bytes
-    budget = memory_bytes - min(source.reader.cache_bytes, source.n_bytes)
+    budget = memory_bytes - PROCESS_BYTES - min(source.reader.cache_bytes, source.n_bytes)
     kinds = {"pairwise": config.missing == "pairwise", "per_contig": config.per_contig}
     tile = config.tile_samples or min(TILE_SAMPLES, -(-n // 64) * 64)
     while config.tile_samples is None and tile > SMALLEST_TILE and threads * panel_bytes(tile, 1, **kinds) > budget:
@@ -107,7 +116,8 @@ def plan_grm(source: ChosenGenotypes, config: GrmConfig, memory_bytes: int) -> G
     if threads * panel_bytes(tile, 1, **kinds) > budget:
         raise MemoryBudgetError(
             f"Tiles of {tile:,} samples need {format_bytes(threads * panel_bytes(tile, 1, **kinds))} on {threads} threads, "
-            f"but {format_bytes(max(budget, 0))} are left of --memory. Raise --memory or lower --threads."
+            f"but {format_bytes(max(budget, 0))} are left of the {format_bytes(memory_bytes)} of --memory beside the "
+            f"interpreter ({format_bytes(PROCESS_BYTES)}) and the genotypes. Raise --memory or lower --threads."
         )
     grid = TileGrid(n, tile)
     n_tiles = len(grid.tiles())
@@ -125,6 +135,7 @@ def plan_grm(source: ChosenGenotypes, config: GrmConfig, memory_bytes: int) -> G
         written_bytes=written,
         flop=float(n) ** 2 * source.n_variants,
         needs=(
+            Need("interpreter and libraries", PROCESS_BYTES),
             Need("genotypes kept", min(source.reader.cache_bytes, source.n_bytes)),
             Need(f"{threads} panels of {columns} tiles", threads * panel_bytes(tile, columns, **kinds)),
         ),

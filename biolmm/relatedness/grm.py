@@ -153,14 +153,15 @@ class Grm:
             return whole
         index = self.contigs.index(self.left_out)
         contig = self.source.read_tile(RELATEDNESS, index + 1, row, column)
-        weights: tuple[Any, Any] = (self.m, self.contig_m[index])
+        total: Any = self.m
+        part: Any = self.contig_m[index]
         if self.has_pair_weights:
-            weights = tuple(
-                self.source.read_tile(PAIR_WEIGHT, k, row, column).astype(np.float64) for k in (0, index + 1)
-            )
-        sums = whole.astype(np.float64) * weights[0] - np.nan_to_num(contig) * weights[1]
+            total = self.source.read_tile(PAIR_WEIGHT, 0, row, column).astype(np.float64)
+            part = self.source.read_tile(PAIR_WEIGHT, index + 1, row, column).astype(np.float64)
+        # A pair that shares no variant of the contig is unknown there and loses nothing.
+        sums = whole.astype(np.float64) * total - np.nan_to_num(contig) * part
         with np.errstate(divide="ignore", invalid="ignore"):
-            left: NDArray[np.float64] = sums / (weights[0] - weights[1])
+            left: NDArray[np.float64] = sums / (total - part)
         return left.astype(whole.dtype)
 
     def weights(self, rows: ArrayLike, columns: ArrayLike) -> Tile:

@@ -228,7 +228,7 @@ def unsettled_warning(components: PrincipalComponents) -> str | None:
     names = component_names(len(components.residuals))
     return (
         f"{len(wrong)} of {len(names)} components are not settled, the first is {names[wrong[0]]} "
-        f"(relative residual {components.residuals[wrong[0]]:.2f}, limit {SETTLED:g}): do not use them. Ask for fewer with "
+        f"(relative residual {components.residuals[wrong[0]]:.3f}, limit {SETTLED:g}): do not use them. Ask for fewer with "
         f"--components {max(int(wrong[0]), 1)}, or allow more passes with --max-passes."
     )
 
@@ -272,7 +272,7 @@ def _loadings(operator: GenotypeOperator, pairs: Eigenpairs) -> tuple[NDArray[np
         extra={"factors": (1 / norms).tolist(), "eigenvalues": pairs.values.tolist(), "m": operator.m,
                "n_samples": operator.n_samples},
     )  # fmt: skip
-    return pairs.vectors * signs, weights
+    return np.asarray(pairs.vectors * signs, dtype=np.float64), weights
 
 
 def _projected(

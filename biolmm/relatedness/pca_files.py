@@ -2,65 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from biolmm.atomic import atomic_path, saving, write_json
-from biolmm.errors import InputFileError, OutputError
+from biolmm.atomic import atomic_path, write_json
+from biolmm.errors import InputFileError
 from biolmm.genotypes.weights import VariantWeights, read_weights
 from biolmm.plots.scree import component_pairs, variance_explained
 from biolmm.plots.style import to_png
 from biolmm.relatedness.pca import PcaConfig, PrincipalComponents, component_names, unsettled_warning
 from biolmm.relatedness.projection import SHRINKAGE_NOTE, Projection
+from biolmm.results.folder import now, write_tsv
 from biolmm.results.record import package_version
-from biolmm.results.tables import MISSING, write_result_table
+from biolmm.results.tables import write_result_table
 
 log = logging.getLogger(__name__)
 
 PCA_JSON, PROJECT_JSON, LOADINGS = "pca.json", "project.json", "loadings.parquet"
-
-
-def claim_folder(out: Path, name: str, key: str, *, overwrite: bool = False) -> None:
-    """Make the folder, unless it holds other results under this record's name.
-
-    Parameters
-    ----------
-    out
-        The folder.
-    name
-        Of the record, which is written last: `pca.json`.
-    key
-        What the results depend on.
-    overwrite
-        Replace other results.
-
-    Raises
-    ------
-    OutputError
-        When there are other results, or the folder cannot be written to.
-    """
-    record = out / name
-    if record.exists() and not overwrite:
-        try:
-            same = json.loads(record.read_text(encoding="utf-8")).get("key") == key
-        except (OSError, ValueError, AttributeError):
-            same = False
-        if not same:
-            raise OutputError(
-                f"'{out}' holds results of other inputs or options ({name}): choose another --out, or pass --overwrite to "
-                "replace them."
-            )
-    with saving(out):
-        out.mkdir(parents=True, exist_ok=True)
-        record.unlink(missing_ok=True)
+PCA_FILES = ("pcs.tsv", "eigenvalues.tsv", "samples.tsv", LOADINGS, "scree.png", "pcs.png")
+PROJECT_FILES = ("pcs.tsv", "pcs.png")
 
 
 def components_table(components: PrincipalComponents | Projection) -> pd.DataFrame:
@@ -92,7 +58,7 @@ def write_components(
     components, config
         What was found, and how.
     out
-        The folder, see `claim_folder`.
+        The folder, see `results.folder.claim_folder`.
     record
         What `pca.json` should say besides: command, key, inputs, what was dropped.
     """
@@ -130,7 +96,9 @@ def read_loadings(folder: Path) -> VariantWeights:
     """
     path = folder / LOADINGS if folder.is_dir() else folder
     if folder.is_dir() and not (folder / PCA_JSON).exists():
-        raise InputFileError(f"'{folder}' holds no finished components ({PCA_JSON} is not there): run `biolmm pca` first.")
+        raise InputFileError(
+            f"'{folder}' holds no finished components ({PCA_JSON} is not there): run `biolmm pca` first."
+        )
     loadings = read_weights(path, "loadings")
     factors = loadings.extra.get("factors")
     if not isinstance(factors, list) or len(factors) != len(loadings.names):
@@ -151,18 +119,6 @@ def write_projection(projection: Projection, loadings: VariantWeights, out: Path
         "share_of_squared_loadings": dict(zip(loadings.names, projection.found.tolist(), strict=True)),
         "warnings": [SHRINKAGE_NOTE],
     })  # fmt: skip
-
-
-def write_tsv(path: Path, table: pd.DataFrame) -> Path:
-    """Write a small table whole or not at all."""
-    with atomic_path(path) as aside:
-        table.to_csv(aside, sep="\t", index=False, na_rep=MISSING, lineterminator="\n")
-    return path
-
-
-def now() -> str:
-    """Tell the time, as records do."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _write_png(path: Path, figure: Any) -> None:

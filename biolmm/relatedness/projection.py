@@ -45,9 +45,7 @@ class Projection:
     found: NDArray[np.float64]
 
 
-def project(
-    data: GenotypeData, loadings: VariantWeights, sample_index: NDArray[np.int64] | None = None
-) -> Projection:
+def project(data: GenotypeData, loadings: VariantWeights, sample_index: NDArray[np.int64] | None = None) -> Projection:
     """Project people on the components of a reference.
 
     With every variant there, the reference's own people get their own components back. Where variants are missing,

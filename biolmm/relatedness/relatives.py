@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import zipfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from biolmm.genotypes.source import ChosenGenotypes, Partition, RowReader
 from biolmm.genotypes.standardised import standardise
 from biolmm.memory import Need, StagePlan, format_bytes
 from biolmm.relatedness.kinship_kernels import count_pairs, fill_planes
-from biolmm.relatedness.tiles import Panel, plan_panels
+from biolmm.relatedness.tiles import PROCESS_BYTES, Panel, plan_panels
 from biolmm.stages import content_hash
 from biolmm.store.matrix import TileGrid
 
@@ -87,7 +89,11 @@ def plan_relatives(source: ChosenGenotypes) -> StagePlan:
     kept = min(source.reader.cache_bytes, source.n_bytes)
     n_panels = len(plan_panels(TileGrid(max(source.n_samples, 1), tile).tiles(), MAX_COLUMNS))
     n_passes = 1 if kept == source.n_bytes else 1 + n_panels
-    needs = (Need("genotypes kept", kept), Need("counts of pairs", n_threads() * (panel + 9 * 8 * tile**2)))
+    needs = (
+        Need("interpreter and libraries", PROCESS_BYTES),
+        Need("genotypes kept", kept),
+        Need("counts of pairs", n_threads() * (panel + 9 * 8 * tile**2)),
+    )
     return StagePlan("relatives", n_panels, n_passes, n_passes * source.n_bytes, needs=needs)
 
 
@@ -255,13 +261,12 @@ def _related(row: int, column: int, counts: NDArray[np.int32], job: _Job) -> Pai
 def _table(pairs: Pairs, sample_id: NDArray[np.str_]) -> pd.DataFrame:
     order = np.lexsort((pairs["j"], pairs["i"], -pairs["kinship"]))
     taken = {name: values[order] for name, values in pairs.items()}
-    degree = pd.array(degree_of(taken["kinship"]), dtype="Int64")
-    degree[np.asarray(degree < 0, bool)] = pd.NA
+    degree = pd.Series(degree_of(taken["kinship"].astype(np.float64)), dtype="Int64")
     columns = {
         "sample_id_1": sample_id[taken["i"].astype(np.int64)].astype(object),
         "sample_id_2": sample_id[taken["j"].astype(np.int64)].astype(object),
         **{name: taken[name] for name in _Pairs[2:]},
-        "degree": degree,
+        "degree": degree.mask(degree < 0),
     }
     return pd.DataFrame(columns, columns=list(COLUMNS))
 
@@ -271,8 +276,16 @@ def _parts_folder(parts: Path | None, source: ChosenGenotypes, config: Relatives
     if parts is None:
         return None
     key = content_hash(source.reader.key, asdict(config), grid.tile_samples, MAX_COLUMNS)
-    if parts.is_dir():
-        for other in parts.iterdir():
-            if other.name != key:
-                remove(other)
+    forget_parts(parts, but=key)
     return parts / key
+
+
+def forget_parts(parts: Path, but: str = "") -> None:
+    """Remove what `find_relatives` has left in a folder, for samples, variants and settings other than `but`."""
+    if not parts.is_dir():
+        return
+    for entry in parts.iterdir():
+        if entry.name != but and re.fullmatch(r"[0-9a-f]{32}", entry.name):
+            remove(entry)
+    with suppress(OSError):
+        parts.rmdir()  # where nothing is left

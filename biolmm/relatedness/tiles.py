@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from biolmm.genotypes.source import RowReader
 from biolmm.genotypes.standardised import PartitionTask
 from biolmm.linalg.blas import add_gram, add_product
-from biolmm.relatedness.slabs import Band, Slab, read_slabs, slab_bytes
+from biolmm.relatedness.slabs import Band, Missing, Slab, read_slabs, slab_bytes
 from biolmm.store.matrix import PAIR_WEIGHT, RELATEDNESS, TileGrid
 from biolmm.store.matrix_write import MatrixWriter, Part
 
@@ -28,7 +28,10 @@ EXACT_EVERY = 8192
 SPARSE_SHARE = 1 / 256
 """Pairs of missing genotypes up to this share of all pairs are added one by one: a product would take longer."""
 
-Missing = Literal["mean", "pairwise"]
+PROCESS_BYTES = 600 * 2**20
+"""The interpreter with its libraries and kernels; a first run, which compiles them, takes the most."""
+
+MissingRule = Literal["mean", "pairwise"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class GramJob:
     reader: RowReader
     layers: tuple[Layer, ...]
     m: float
-    missing: Missing
+    missing: MissingRule
     writer: MatrixWriter
 
 
@@ -119,7 +122,7 @@ def panel_bytes(tile_samples: int, max_columns: int, *, pairwise: bool, per_cont
     """Give the memory of a task with so many tiles: a slab, the sums, and one tile on its way to the disk."""
     tile = tile_samples**2
     sums = 8 * (2 if pairwise else 1) * (2 if per_contig else 1) + 4 * (2 if pairwise else 1)
-    slab = slab_bytes([tile_samples] * (max_columns + 1), pairwise)
+    slab = slab_bytes([tile_samples] * (max_columns + 1))
     return slab + max_columns * tile * sums + 16 * tile
 
 
@@ -145,7 +148,7 @@ def compute_panel(panel: Panel, job: GramJob) -> int:
             for each in sums:
                 each.add(slab, place[each.row], place[each.column])
             for lack, missing in zip(lacks, slab.missing, strict=False):
-                lack += np.einsum("ij,ij->j", missing, missing, dtype=np.float64)
+                lack += missing.lacked(len(lack))
         for total, lack in zip(lacking, lacks, strict=True):
             total += lack
         for each, all_of_it, found in zip(sums, whole, parts, strict=True):
@@ -167,12 +170,13 @@ def _write(
     where = (layer, sums.row, sums.column)
     if sums.both_missing is None:
         # Where no variant varies the sums are zero, and so is the matrix.
-        yield job.writer.write_part(RELATEDNESS, *where, sums.products / (m if m > 0 else 1.0))
+        single = np.empty(sums.products.shape, np.float32)
+        np.divide(sums.products, m if m > 0 else 1.0, out=single, casting="same_kind")
+        yield job.writer.write_part(RELATEDNESS, *where, single)
         return
-    weight = m - row_lacks[:, None] - column_lacks[None, :] + sums.both_missing
-    weight[weight < 1e-9 * m] = 0.0  # rounding
-    unknown = np.full(weight.shape, np.nan if m > 0 else 0.0)  # a pair that shares no variant
-    yield job.writer.write_part(RELATEDNESS, *where, np.divide(sums.products, weight, out=unknown, where=weight > 0))
+    relatedness, weight = np.empty((2, *sums.products.shape), np.float32)
+    _divide(sums.products, sums.both_missing, m, row_lacks, column_lacks, relatedness, weight)
+    yield job.writer.write_part(RELATEDNESS, *where, relatedness)
     yield job.writer.write_part(PAIR_WEIGHT, *where, weight)
 
 
@@ -211,14 +215,13 @@ class _Sums:
         if self.n_recent >= EXACT_EVERY:
             self._flush()
         if self.both_missing is not None:
-            _add_missing(self.both_missing, slab.missing, row, column)
+            _add_missing(self.both_missing, slab.missing[row], slab.missing[column])
 
     def settle(self) -> None:
         """Finish: everything in double precision, both triangles of a tile on the diagonal."""
         self._flush()
         if self.row == self.column:
-            below = np.tril_indices(len(self.products), -1)
-            self.products[below] = self.products.T[below]
+            _mirror(self.products)
 
     def include(self, other: _Sums) -> None:
         """Add another sum of the same tile."""
@@ -227,6 +230,8 @@ class _Sums:
             self.both_missing += other.both_missing
 
     def _flush(self) -> None:
+        if self.n_recent == 0:
+            return
         self.products += self.recent
         self.recent[:] = 0.0
         self.n_recent = 0
@@ -240,37 +245,49 @@ def _add_products(total: Band, bands: Sequence[Band], row: int, column: int) -> 
         add_product(total, bands[row], bands[column], transposed=True)
 
 
-def _add_missing(total: NDArray[np.float64], missing: Sequence[Band], row: int, column: int) -> None:
+def _add_missing(total: NDArray[np.float64], left: Missing, right: Missing) -> None:
     """Add the weight of every variant to the pairs that both lack it."""
-    left, right = missing[row], missing[column]
-    n_left, n_right = np.count_nonzero(left, axis=1), np.count_nonzero(right, axis=1)
-    if int(n_left @ n_right) <= SPARSE_SHARE * len(left) * total.size:
-        _add_pairs(left, right, total)
+    n_pairs = int(left.counts @ right.counts)
+    if n_pairs == 0:
+        return
+    if n_pairs <= SPARSE_SHARE * len(left.weight) * total.size:
+        _add_pairs(left.samples, left.offsets, right.samples, right.offsets, left.weight, total)
         return
     product = np.zeros(total.shape, np.float32)
-    add_product(product, left, right, transposed=True)
+    add_product(product, left.dense(total.shape[0]), right.dense(total.shape[1]), transposed=True)
     total += product
 
 
 @numba.njit(nogil=True, cache=True)
-def _add_pairs(left, right, total):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Add `left[v, i] · right[v, j]` to `total[i, j]`; few are not zero."""
-    rows = np.empty(left.shape[1], np.int64)
-    columns = np.empty(right.shape[1], np.int64)
-    for v in range(left.shape[0]):
-        n_rows, n_columns = 0, 0
-        for i in range(left.shape[1]):
-            if left[v, i] != 0:
-                rows[n_rows] = i
-                n_rows += 1
-        if n_rows == 0:
-            continue
-        for j in range(right.shape[1]):
-            if right[v, j] != 0:
-                columns[n_columns] = j
-                n_columns += 1
-        for a in range(n_rows):
-            here = total[rows[a]]
-            weight = np.float64(left[v, rows[a]])
-            for c in range(n_columns):
-                here[columns[c]] += weight * np.float64(right[v, columns[c]])
+def _divide(products, both_missing, m, row_lacks, column_lacks, relatedness, weight):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Divide the products of each pair by the weights of the variants that both have; NaN where there are none."""
+    for i in range(products.shape[0]):
+        for j in range(products.shape[1]):
+            w = m - row_lacks[i] - column_lacks[j] + both_missing[i, j]
+            if w > 1e-9 * m:  # else rounding
+                relatedness[i, j] = products[i, j] / w
+                weight[i, j] = w
+            else:
+                relatedness[i, j] = np.nan if m > 0 else 0.0
+                weight[i, j] = 0.0
+
+
+@numba.njit(nogil=True, cache=True)
+def _mirror(square):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Copy what is above the diagonal below it, in blocks that stay in cache."""
+    n, side = square.shape[0], 64
+    for i0 in range(0, n, side):
+        for j0 in range(i0, n, side):
+            for j in range(j0, min(j0 + side, n)):
+                for i in range(i0, min(i0 + side, j)):
+                    square[j, i] = square[i, j]
+
+
+@numba.njit(nogil=True, cache=True)
+def _add_pairs(left, left_offsets, right, right_offsets, weight, total):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Add the weight of every variant v to `total[i, j]` for the i and j that are listed for it."""
+    for v in range(weight.shape[0]):
+        for a in range(left_offsets[v], left_offsets[v + 1]):
+            here = total[left[a]]
+            for c in range(right_offsets[v], right_offsets[v + 1]):
+                here[right[c]] += weight[v]

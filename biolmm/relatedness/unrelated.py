@@ -66,7 +66,9 @@ def read_relatives(path: Path, sample_id: Sequence[str]) -> RelatedPairs:
     try:
         table = pd.read_csv(path, sep=r"\s+", dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise InputFileError(f"'{path}' cannot be read as a table of relatives ({str(error).splitlines()[0]}).") from None
+        raise InputFileError(
+            f"'{path}' cannot be read as a table of relatives ({str(error).splitlines()[0]})."
+        ) from None
     columns = {str(name).lower().lstrip("#"): name for name in table.columns}
     found = []
     for names, what in ((_FIRST, "the first sample's id"), (_SECOND, "the second sample's id"), (_KINSHIP, "kinship")):

@@ -35,7 +35,11 @@ _ARROW_TYPES = {
     "bool": pa.bool_(),
 }
 _DICTIONARY_COLUMNS = ["chromosome", "effect_allele", "other_allele", "n", "info"]
-_SPLIT_COLUMNS = [c.name for c in schema.ASSOCIATION_COLUMNS if c.arrow_type == "double" and c.name != "info"]
+_SPLIT_COLUMNS = [
+    column.name
+    for column in (*schema.ASSOCIATION_COLUMNS, *schema.EXACT_COLUMNS)
+    if column.arrow_type == "double" and column.name != "info"
+]
 
 ARROW_SCHEMA = pa.schema(
     [
@@ -44,6 +48,12 @@ ARROW_SCHEMA = pa.schema(
     ]
 )
 """Arrow schema of every part: types and descriptions of `schema.ASSOCIATION_COLUMNS`."""
+
+EXACT_FIELDS = tuple(
+    pa.field(column.name, _ARROW_TYPES[column.arrow_type], metadata={"description": column.description})
+    for column in schema.EXACT_COLUMNS
+)
+"""What the parts of the exact model have beside it."""
 
 
 def write_part(directory: Path, trait: str, contig: str, part: int, columns: Mapping[str, NDArray[Any]]) -> Path:
@@ -57,7 +67,8 @@ def write_part(directory: Path, trait: str, contig: str, part: int, columns: Map
         Which part; names are percent-encoded in the path.
     columns
         One array per column of `schema.ASSOCIATION_COLUMNS`, all of one length. `chromosome` and `variant_id` are
-        filled in when left out (`chromosome_position_other_effect`), `info` becomes null.
+        filled in when left out (`chromosome_position_other_effect`), `info` becomes null. Those of
+        `schema.EXACT_COLUMNS` may be added.
 
     Raises
     ------
@@ -190,13 +201,14 @@ def _contig_frame(
 
 
 def _arrow_table(contig: str, columns: Mapping[str, NDArray[Any]]) -> pa.Table:
-    unknown = set(columns) - set(COLUMN_NAMES)
+    wanted = [*ARROW_SCHEMA, *(field for field in EXACT_FIELDS if field.name in columns)]
+    unknown = set(columns) - {field.name for field in wanted}
     missing = set(COLUMN_NAMES) - set(columns) - {"chromosome", "variant_id", "info"}
     if unknown or missing:
         raise ValueError(f"unknown columns {sorted(unknown)}, missing columns {sorted(missing)}")
     n = len(columns["base_pair_location"])
     arrays: dict[str, pa.Array] = {}
-    for field in ARROW_SCHEMA:
+    for field in wanted:
         if field.name in columns:
             arrays[field.name] = pa.array(columns[field.name], type=field.type, from_pandas=True)
         else:
@@ -206,7 +218,7 @@ def _arrow_table(contig: str, columns: Mapping[str, NDArray[Any]]) -> pa.Table:
     if "variant_id" not in columns:
         keys = [arrays[name] for name in ("chromosome", "base_pair_location", "other_allele", "effect_allele")]
         arrays["variant_id"] = pc.binary_join_element_wise(*(pc.cast(key, pa.string()) for key in keys), "_")
-    return pa.Table.from_arrays(list(arrays.values()), schema=ARROW_SCHEMA)
+    return pa.Table.from_arrays(list(arrays.values()), schema=pa.schema(wanted))
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
@@ -216,6 +228,6 @@ def _write_table(table: pa.Table, path: Path) -> None:
             aside,
             compression="zstd",
             use_dictionary=_DICTIONARY_COLUMNS,
-            column_encoding=dict.fromkeys(_SPLIT_COLUMNS, "BYTE_STREAM_SPLIT"),
+            column_encoding={name: "BYTE_STREAM_SPLIT" for name in _SPLIT_COLUMNS if name in table.column_names},
             write_page_checksum=True,
         )

@@ -8,8 +8,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +26,7 @@ from biolmm.store.read import is_store
 from biolmm.store.runs import SEQUENTIAL_GAP, Part, Runs
 from biolmm.store.samples import MatchedSamples, Which, match_samples
 from biolmm.store.variants import order_variants
+from biolmm.store.vcz import is_vcz, open_vcz
 
 AskedEncoding = Literal["auto", "calls", "dosage8", "dosage16"]
 """How rows are to be encoded; `auto` is `dosage8` where a file has dosages, else `calls`."""
@@ -328,10 +327,8 @@ def open_sources(paths: Sequence[Path | str], *, sample_file: Path | str | None 
 def _open(path: Path, sample_file: Path | str | None) -> Source:
     if is_store(path):
         raise ParameterError(f"{path} is a store already: give genotype files.")
-    vcz = import_module("biolmm.store.vcz") if find_spec("biolmm.store.vcz") else None
-    if vcz is not None and vcz.is_vcz(path):
-        source: Source = vcz.open_vcz(path)
-        return source
+    if is_vcz(path):
+        return open_vcz(path)
     return open_source(path, sample_file=sample_file)
 
 

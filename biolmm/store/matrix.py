@@ -31,6 +31,8 @@ FORMAT_ATTRIBUTE = "biolmm_matrix_format"
 
 RELATEDNESS = "relatedness"
 PAIR_WEIGHT = "pair_weight"
+COMPRESSED = (PAIR_WEIGHT,)
+"""Arrays whose tiles are compressed; the digits of relatedness are noise."""
 WHOLE = "*"
 """Name of the layer of all variants."""
 
@@ -135,7 +137,7 @@ class MatrixStore:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of its numbers."""
-        return np.dtype(self.attributes["dtype"])
+        return np.dtype(str(self.attributes["dtype"]))
 
     @property
     def fingerprint(self) -> str:
@@ -213,14 +215,14 @@ class MatrixStore:
 
         Notes
         -----
-        **Cost**: one read, one checksum and one decompression of `tile_samples²` numbers.
+        **Cost**: one read and one checksum of `tile_samples²` numbers; what is returned cannot be written to.
         """
         side = self.grid.tile_samples
         file = tile_path(array, layer, row, column)
         content = _read_checked(self.path, file, int(self._crc32c[array][layer, row, column]), f"tile {row}, {column}")
-        tile = np.empty((side, side), self.dtype)
         try:
-            Zstd().decode(content, out=tile)
+            decoded = Zstd().decode(content) if array in COMPRESSED else content
+            tile = np.frombuffer(decoded, self.dtype).reshape(side, side)
         except (ValueError, RuntimeError) as error:
             raise DamagedStoreError(f"{self.path} is damaged: {file} cannot be decoded. {_RESTORE}") from error
         n_rows, n_columns = self.grid.shape(row, column)

@@ -26,7 +26,7 @@ from biolmm.places import is_remote, remove_tree
 from biolmm.store.identity import ATTRIBUTES_CRC32C, attributes_crc32c, biolmm_version
 from biolmm.store.in_memory import GroupInMemory
 from biolmm.store.layout import ZSTD_LEVEL
-from biolmm.store.matrix import FORMAT_ATTRIBUTE, MATRIX_FORMAT, TileGrid, is_matrix, tile_path
+from biolmm.store.matrix import COMPRESSED, FORMAT_ATTRIBUTE, MATRIX_FORMAT, TileGrid, is_matrix, tile_path
 from biolmm.store.write import clear_aside
 
 _GROUP = "zarr.json"
@@ -169,9 +169,11 @@ class MatrixWriter:
         if values.shape != self.grid.shape(row, column):
             raise ValueError(f"tile {row}, {column} is {self.grid.shape(row, column)}, not {values.shape}")
         side = self.grid.tile_samples
-        whole = np.full((side, side), np.nan, np.dtype(self.dtype))
-        whole[: values.shape[0], : values.shape[1]] = values
-        encoded = Zstd(level=ZSTD_LEVEL, checksum=True).encode(whole)
+        whole = np.ascontiguousarray(values, self.dtype)
+        if whole.shape != (side, side):
+            whole = np.full((side, side), np.nan, np.dtype(self.dtype))
+            whole[: values.shape[0], : values.shape[1]] = values
+        encoded = Zstd(level=ZSTD_LEVEL, checksum=True).encode(whole) if array in COMPRESSED else whole.tobytes()
         target = self.aside / "store" / tile_path(array, layer, row, column)
         with saving(self.path):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +238,7 @@ class MatrixWriter:
         for name in self.arrays:
             group.group.create_array(
                 name, shape=(self.n_layers, n, n), chunks=(1, side, side), dtype=self.dtype, fill_value=np.nan,
-                compressors=[ZstdCodec(level=ZSTD_LEVEL, checksum=True)],
+                compressors=[ZstdCodec(level=ZSTD_LEVEL, checksum=True)] if name in COMPRESSED else None,
                 dimension_names=["layers", "samples_0", "samples_1"],
             )  # fmt: skip
         return self._take(group)

@@ -7,6 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from biolmm import schema
+from biolmm.files.encoding import HARD_CALL_THRESHOLD
 
 PLOIDY = 2
 
@@ -17,14 +18,15 @@ def to_sgkit(store: xr.Dataset) -> xr.Dataset:
     Parameters
     ----------
     store
-        Dataset with `call_alt_count` (variants, samples).
+        Dataset with `call_alt_count`, or of a store of dosages `call_dosage`, (variants, samples).
 
     Returns
     -------
     xr.Dataset
         `call_genotype` (variants, samples, ploidy; −1 where missing), `call_genotype_mask`, `call_dosage` (float32
         copies of ALT; NaN where missing), `call_dosage_mask`, `variant_allele`, `variant_contig`, `variant_position`,
-        `sample_id`. A heterozygote is written 0, 1: phase is unknown.
+        `variant_id`, `sample_id`, `contig_id`. A heterozygote is written 0, 1: phase is unknown. A dosage further than
+        0.1 from a whole number has no call.
 
     Examples
     --------
@@ -33,20 +35,24 @@ def to_sgkit(store: xr.Dataset) -> xr.Dataset:
         import sgkit
         stats = sgkit.variant_stats(biolmm.to_sgkit(biolmm.open_store("cohort.zarr")))
     """
-    calls = store[schema.CALL_ALT_COUNT].data
-    missing = calls == schema.MISSING_CALL
+    if schema.CALL_DOSAGE in store:
+        dosage = store[schema.CALL_DOSAGE].data
+        calls = dosage.map_blocks(_hard_calls, dtype=np.uint8)
+    else:
+        calls = store[schema.CALL_ALT_COUNT].data
+        dosage = calls.astype(np.float32).map_blocks(_with_nan, dtype=np.float32)
     genotype = calls[:, :, None].map_blocks(_alleles, dtype=np.int8, chunks=(*calls.chunks, (PLOIDY,)))
-    dosage = calls.astype(np.float32).map_blocks(_with_nan, dtype=np.float32)
     dims = (schema.VARIANTS, schema.SAMPLES)
     labels = [
-        schema.VARIANT_ALLELE, schema.VARIANT_CONTIG, schema.VARIANT_POSITION, schema.VARIANT_ID, schema.SAMPLE_ID
+        schema.VARIANT_ALLELE, schema.VARIANT_CONTIG, schema.VARIANT_POSITION, schema.VARIANT_ID, schema.SAMPLE_ID,
+        schema.CONTIG_ID,
     ]  # fmt: skip
     return xr.Dataset(
         {
             "call_genotype": ((*dims, "ploidy"), genotype),
             "call_genotype_mask": ((*dims, "ploidy"), genotype < 0),
             "call_dosage": (dims, dosage),
-            "call_dosage_mask": (dims, missing),
+            "call_dosage_mask": (dims, dosage.map_blocks(np.isnan, dtype=np.bool_)),
             **{name: (store[name].dims, store[name].values) for name in labels},
         },
         attrs={"contigs": [str(name) for name in store[schema.CONTIG_ID].values]},
@@ -61,3 +67,10 @@ def _alleles(calls: NDArray[np.uint8]) -> NDArray[np.int8]:
 
 def _with_nan(calls: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.where(calls == schema.MISSING_CALL, np.nan, calls), dtype=np.float32)
+
+
+def _hard_calls(dosages: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Round dosages to calls where they are near a whole number; everything else is missing."""
+    nearest = np.rint(dosages)
+    called = np.abs(dosages - nearest) <= HARD_CALL_THRESHOLD + 1e-6
+    return np.where(called, nearest, schema.MISSING_CALL).astype(np.uint8)

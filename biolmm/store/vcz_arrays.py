@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from numcodecs import get_codec
 from numpy.typing import NDArray
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
@@ -26,6 +27,7 @@ from biolmm.errors import InputFileError
 MAX_CHUNK_BYTES = 2**31
 """Of a chunk unpacked, as Blosc has it; more is a damaged number."""
 
+_PACKERS = ("blosc", "zstd", "gzip", "zlib", "lz4")
 _METADATA = {3: "zarr.json", 2: ".zarray"}
 
 
@@ -114,11 +116,28 @@ class ForeignArray:
             except OSError as error:
                 raise InputFileError(f"{self.path / self.name / key} cannot be read: {error.strerror}.") from error
         try:
+            if array.dtype.kind in "TO":
+                self._check_counts(list(files.values())[1:])
             return np.asarray(array[part])
         except Exception as error:  # every codec has its own
             raise InputFileError(
                 f"{self.path} is damaged: {self.name}, chunks {', '.join(files)}: {_reason(error)}. Copy it again."
             ) from error
+
+    def _check_counts(self, chunks: list[Any]) -> None:
+        """Check that chunks of texts hold as many as they should: their reader makes room for whatever they claim."""
+        description = json.loads(self.metadata)
+        codecs = description.get("codecs") or [{"name": "vlen-utf8"}, description.get("compressor")]
+        packers = [each.get("name", each.get("id")) for each in codecs[1:] if each]
+        if not all(name in _PACKERS for name in packers):
+            return
+        for chunk in chunks:
+            content = chunk.to_bytes()
+            for name in reversed(packers):
+                content = bytes(get_codec({"id": name}).decode(content))
+            found, expected = int.from_bytes(content[:4], "little"), int(np.prod(self.chunks))
+            if found != expected:
+                raise ValueError(f"{found:,} texts in a chunk of {expected:,}")
 
     def _indices(self, part: tuple[slice, ...]) -> Iterator[tuple[int, ...]]:
         """Give the chunks that a part touches."""

@@ -41,18 +41,16 @@ class Status(IntFlag):
     """Left out: p is not in (0, 1], or is missing where it is all there is."""
     BAD_STRAND = 16384
     """Left out: palindromic, and the frequencies do not tell the strand, or `drop` was asked for."""
-    BAD_ORIENTATION = 32768
-    """Left out: an indel whose reference allele is not known, where the catalogue has both."""
 
 
-LEFT_OUT = (
-    Status.BAD_EFFECT | Status.BAD_ERROR | Status.BAD_P | Status.BAD_STRAND | Status.BAD_ORIENTATION
-)  # fmt: skip
+LEFT_OUT = Status.BAD_EFFECT | Status.BAD_ERROR | Status.BAD_P | Status.BAD_STRAND
+"""Bits of cells without numbers."""
 
 WITHOUT_CELL = {
     "no_place": "contig or position is missing or is no position",
     "bad_alleles": "alleles are missing, equal, or no alleles (0, N, I/D, …)",
     "not_in_reference": "neither allele, on either strand, is what the reference has there",
+    "ambiguous_indel": "an indel whose REF is not known, where the catalogue has it both ways round",
     "duplicate": "a further record of a variant that the study has already",
     "unknown_id": "the identifier is not in the catalogue, and the file has no positions",
     "other_test": "a line of another test than the additive one",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from biolmm.linalg.blas import add_product
+from biolmm.linalg.blas import add_gram, add_product
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -63,3 +63,33 @@ def _read_only() -> np.ndarray:
 def test_refuses_what_blas_would_misread(Y: np.ndarray, A: np.ndarray, B: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"cannot add|contiguous"):
         add_product(Y, A, B, transposed=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("b", "s"), [(1, 1), (5, 3), (3, 5), (0, 4), (17, 64)])
+def test_adds_the_upper_triangle_of_a_gram_matrix(dtype: type, b: int, s: int) -> None:
+    rng = np.random.default_rng(b + s)
+    whole_Y, whole_A = (
+        rng.integers(0, 5, (s + 3, s + 9)).astype(dtype),
+        rng.integers(0, 5, (b + 2, s + 6)).astype(dtype),
+    )
+    Y, A = whole_Y[2 : s + 2, 3 : s + 3], whole_A[:b, 5 : s + 5]
+    expected = whole_Y.copy()
+    expected[2 : s + 2, 3 : s + 3] += np.triu(A.T @ A)
+    add_gram(Y, A)
+    np.testing.assert_array_equal(whole_Y, expected)
+
+
+@pytest.mark.parametrize(
+    ("Y", "A"),
+    [
+        (np.zeros((2, 3)), np.zeros((4, 2))),
+        (np.zeros((2, 2)), np.zeros((4, 2), np.float32)),
+        (np.zeros((2, 2)), np.zeros((2, 4)).T),
+        (_read_only(), np.zeros((3, 2))),
+    ],
+    ids=["shape", "type", "transposed", "read-only"],
+)
+def test_refuses_a_gram_matrix_that_blas_would_misread(Y: np.ndarray, A: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"cannot add|contiguous"):
+        add_gram(Y, A)

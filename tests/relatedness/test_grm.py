@@ -32,10 +32,11 @@ from biolmm.relatedness import tiles
 from biolmm.relatedness.build import GrmConfig, build_grm, plan_grm
 from biolmm.relatedness.grm import Grm, open_grm
 from biolmm.relatedness.sparse import open_sparse, save_sparse, sparse_grm
+from biolmm.store.convert import convert
 from biolmm.store.read import GenotypeStore
 from oracles.toy import Calls, write_store
 
-from .conftest import CONTIGS, chosen, draw_calls
+from .conftest import CONTIGS, chosen, draw_calls, write_bed
 
 BUDGET = 2**30
 SINGLE = 2e-6
@@ -96,7 +97,7 @@ def test_leaves_out_a_contig(store: GenotypeStore, calls: Calls, tmp_path: Path,
     for contig in grm.contigs:
         rest = calls[np.array(CONTIGS) != contig]
         np.testing.assert_allclose(grm.without(contig).dense(), by_definition(rest, config), atol=2 * SINGLE)
-    with pytest.raises(ParameterError, match="'4'.*it has 1, 2, 3"):
+    with pytest.raises(ParameterError, match=r"'4'.*it has 1, 2, 3"):
         grm.without("4")
     with pytest.raises(ParameterError, match="without --per-contig"):
         build(store, tmp_path / "whole.zarr").without("1")
@@ -160,6 +161,17 @@ def test_small_cohorts(tmp_path_factory: pytest.TempPathFactory, data: st.DataOb
     with np.errstate(invalid="ignore"):
         expected = by_definition(calls[varies], config)
     np.testing.assert_allclose(build(store, folder / "k.zarr", config).dense(), expected, atol=2e-6, rtol=2e-6)
+
+
+def test_dosages(calls: Calls, store: GenotypeStore, tmp_path: Path) -> None:
+    """Whole dosages are calls, and the missing ones are counted alike."""
+    write_bed(tmp_path / "c", calls, CONTIGS)
+    dosages = convert([tmp_path / "c.bed"], tmp_path / "d.zarr", encoding="dosage8")
+    config = GrmConfig(missing="pairwise", tile_samples=64)
+    one, other = build(store, tmp_path / "a.zarr", config), build(dosages, tmp_path / "b.zarr", config)
+    np.testing.assert_allclose(one.dense(), other.dense(), atol=SINGLE)
+    everyone = np.arange(203)
+    np.testing.assert_array_equal(one.weights(everyone, everyone), other.weights(everyone, everyone))
 
 
 def test_parts_and_products(store: GenotypeStore, tmp_path: Path) -> None:
@@ -231,10 +243,36 @@ def test_refuses_what_cannot_be_done(store: GenotypeStore, tmp_path: Path) -> No
         build_grm(chosen(store), tmp_path / "small.zarr", memory_bytes=2**20)
 
 
-def test_the_plan_fits_the_budget(store: GenotypeStore) -> None:
-    for budget in (2**25, 2**27, 2**30):
+def test_the_plan_fits_the_budget(tmp_path: Path) -> None:
+    wide = write_store(tmp_path / "c.zarr", draw_calls(64, 5000), ["1"] * 64)
+    sides = []
+    for budget in (640 * 2**20, 800 * 2**20, 2**30):
         with threads(2):
-            assert plan_grm(chosen(store), GrmConfig(), budget).stage.peak_bytes <= budget
+            plan = plan_grm(chosen(wide), GrmConfig(missing="pairwise"), budget)
+        assert plan.stage.peak_bytes <= budget
+        sides.append(plan.tile_samples)
+    assert sides[0] < sides[1] < sides[2] == 2048
+
+
+def test_no_more_memory_than_planned(tmp_path: Path) -> None:
+    """The peak of a fresh process."""
+    wide = write_store(tmp_path / "c.zarr", draw_calls(64, 5000), ["1"] * 64)
+    arguments = [
+        "--quiet",
+        "grm",
+        str(wide.path),
+        "--out",
+        str(tmp_path / "k.zarr"),
+        "--missing",
+        "pairwise",
+        "--threads",
+        "2",
+    ]
+    code = f"from biolmm.cli import main; main({arguments}); from biolmm.memory import peak_bytes; print(peak_bytes())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    with threads(2):
+        planned = plan_grm(chosen(wide, cache_bytes=2**30), GrmConfig(missing="pairwise"), 2**32).stage.peak_bytes
+    assert int(done.stdout.split()[-1]) <= planned < 2**31
 
 
 @pytest.mark.parametrize(

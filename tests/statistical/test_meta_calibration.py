@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from biolmm.sumstats.meta import (
-    StudyBlock,
-    ancestry_regression,
-    binary_effects,
+from biolmm.sumstats.meta.ancestry import ancestry_regression
+from biolmm.sumstats.meta.binary_effects import binary_effects
+from biolmm.sumstats.meta.block import StudyBlock
+from biolmm.sumstats.meta.fixed_effects import inverse_variance
+from biolmm.sumstats.meta.genomic_control import chisq_medians
+from biolmm.sumstats.meta.groups import subgroups
+from biolmm.sumstats.meta.han_eskin import han_eskin
+from biolmm.sumstats.meta.overlap import (
     estimate_overlap,
-    han_eskin,
-    inverse_variance,
     inverse_variance_with_overlap,
     overlap_sums,
-    random_effects,
     sample_size_with_overlap,
-    sex_tests,
-    subgroups,
 )
-from biolmm.sumstats.meta.genomic_control import chisq_medians
+from biolmm.sumstats.meta.random_effects import random_effects
+from biolmm.sumstats.meta.sexes import sex_tests
 
 pytestmark = pytest.mark.slow
 
@@ -78,13 +78,12 @@ def test_han_eskin_at_equal_precision_is_exact() -> None:
 
 
 def test_han_eskin_at_unequal_precision() -> None:
-    """The null of equal precisions is an approximation here: within 15 % of the level, where ½χ²₁+½χ²₂ is 30 % below."""
+    """The null of equal precisions is an approximation here: within 15 % of the level, where ½χ²₁+½χ²₂ is a third below."""
     found = han_eskin(null_block(8, 5))
     rate = np.array([np.mean(found.neg_log10_p > -np.log10(level)) for level in LEVELS[:3]])
     asymptotic = np.array([np.mean(found.neg_log10_p_asymptotic > -np.log10(level)) for level in LEVELS[:3]])
-    print(rate / LEVELS[:3], asymptotic / LEVELS[:3])
     assert np.all(np.abs(rate / LEVELS[:3] - 1) < 0.15)
-    assert np.all(asymptotic < rate)
+    assert np.all(asymptotic / LEVELS[:3] < 0.7)
 
 
 def test_knapp_hartung_with_heterogeneity() -> None:

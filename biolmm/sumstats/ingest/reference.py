@@ -64,13 +64,18 @@ class Reference:
         """The file's bytes, mapped."""
         return np.memmap(self.path, np.uint8, mode="r")
 
-    def normalise(self, contig: str, position: NDArray[np.int64], alleles: Alleles, is_declared: bool) -> Normalised:
+    def bases(self, contig: str, position: int, n: int) -> str:
+        """Spell n bases from a 1-based position."""
+        row = self.contigs[contig]
+        shape = np.array([row.offset, row.n_bases, row.line_bases, row.line_bytes], np.int64)
+        return "".join(chr(base_at(self.data, shape, position + k)) for k in range(n))
+
+    def normalise(self, contig: str, position: NDArray[np.int64], alleles: Alleles) -> Normalised:
         """Find REF, turn strands, and left-align, for records of one contig (effect allele first in `alleles`).
 
-        An allele is REF when the reference has it at the position; single bases are complemented when neither is. Of two
-        alleles that both are there (a deletion and an insertion look alike) the other allele is REF: the file says so
-        where `is_declared`, otherwise `ref_known` is False. Then common ends are trimmed and indels shifted to the left
-        (Tan, Abecasis and Kang 2015).
+        An allele is REF when the reference has it at the position; single bases are complemented when neither is. Where
+        both are (a deletion and an insertion may both fit) `ref_known` is False. Common ends are trimmed and indels
+        shifted to the left (Tan, Abecasis and Kang 2015).
         """
         row = self.contigs.get(contig)
         out = Normalised.empty(len(alleles))
@@ -80,8 +85,7 @@ class Reference:
         shape = np.array([row.offset, row.n_bases, row.line_bases, row.line_bytes], np.int64)
         is_sequence = np.zeros((len(alleles), 2), np.bool_)
         _normalise(self.data, shape, position, alleles.codes, alleles.spans, alleles.heap, is_sequence,
-                   is_declared, out.is_there, out.complemented, out.effect_is_ref, out.ref_known, out.shift,
-                   out.trim)  # fmt: skip
+                   out.is_there, out.complemented, out.effect_is_ref, out.ref_known, out.shift, out.trim)  # fmt: skip
         return out
 
     def _read_index(self, index: Path) -> dict[str, _Contig]:
@@ -185,7 +189,7 @@ def _matches(data, shape, position, codes, spans, heap, i, side):  # type: ignor
 
 @numba.njit(nogil=True, cache=True)
 def _normalise(  # type: ignore[no-untyped-def]  # pragma: no cover
-    data, shape, position, codes, spans, heap, is_sequence, declared, is_there, complemented, effect_is_ref, ref_known,
+    data, shape, position, codes, spans, heap, is_sequence, is_there, complemented, effect_is_ref, ref_known,
     shift, trim
 ):  # fmt: skip
     complements = (84, 71, 67, 65)
@@ -210,7 +214,7 @@ def _normalise(  # type: ignore[no-untyped-def]  # pragma: no cover
         if not other_fits and not effect_fits:
             continue
         is_there[i] = True
-        ref_known[i] = declared or other_fits != effect_fits
+        ref_known[i] = other_fits != effect_fits
         effect_is_ref[i] = not other_fits
         if not (is_sequence[i, 0] and is_sequence[i, 1]):
             continue

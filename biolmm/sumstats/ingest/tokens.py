@@ -363,3 +363,15 @@ def read_tails(data: NDArray[np.uint8], spans: Spans) -> tuple[NDArray[np.float6
     out, problem = np.empty(len(spans)), np.zeros(len(spans), np.uint8)
     parse_tails(data, spans, out, problem)
     return out, problem == NOT_A_NUMBER
+
+
+@numba.njit(nogil=True, cache=True)
+def same_words(data, spans, other, others, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Compare two columns of words, without regard to case."""
+    for i in range(len(spans)):
+        length = spans[i, 1] - spans[i, 0]
+        out[i] = others[i, 1] - others[i, 0] == length
+        for j in range(length):
+            if not out[i] or data[spans[i, 0] + j] & 223 != other[others[i, 0] + j] & 223:
+                out[i] = False
+                break

@@ -208,7 +208,7 @@ def ancestry_regression(
 
     Notes
     -----
-    **Cost** k (T + 2)² multiplications a variant, about 3 µs for 100 studies and three axes.
+    **Cost** k (T + 2)² multiplications a variant, about 2 µs for 100 studies and three axes.
     """
     x = np.ascontiguousarray(np.asarray(covariates, dtype=np.float64))
     if x.ndim != 2 or len(x) != block.n_studies or not np.all(np.isfinite(x)):

@@ -115,7 +115,7 @@ def inverse_variance(block: StudyBlock, lambda_gc: ArrayLike | None = None) -> F
 
     Notes
     -----
-    **Cost** two sweeps over the cells, about 0.5 µs a variant of 100 studies.
+    **Cost** two sweeps over the cells, about 1 µs a variant of 100 studies.
 
     Examples
     --------
@@ -178,20 +178,15 @@ def frequencies(block: StudyBlock, weights: Matrix) -> Frequencies:
     Raises
     ------
     ParameterError
-        When the block has no frequencies.
+        When the block has no frequencies or the weights are not of its shape.
     """
     if block.eaf is None:
         raise ParameterError("The block has no allele frequencies; give eaf.")
-    both = ~np.isnan(block.eaf) & ~np.isnan(weights)
-    w, f = np.where(both, weights, 0.0), np.where(both, block.eaf, 0.0)
-    total = w.sum(axis=1)
-    some = both.any(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = (w * f).sum(axis=1) / total
-        spread = np.sqrt((w * np.where(both, f - mean[:, None], 0.0) ** 2).sum(axis=1) / total)
-    lowest = np.where(some, np.where(both, f, np.inf).min(axis=1, initial=np.inf), np.nan)
-    greatest = np.where(some, np.where(both, f, -np.inf).max(axis=1, initial=-np.inf), np.nan)
-    return Frequencies(np.where(some, mean, np.nan), np.where(some, spread, np.nan), lowest, greatest)
+    if weights.shape != block.eaf.shape:
+        raise ParameterError(f"Weights have shape {weights.shape} but frequencies {block.eaf.shape}; give one each.")
+    out = np.empty((4, block.n_variants))
+    _frequencies(block.eaf, np.ascontiguousarray(weights, dtype=np.float64), out)
+    return Frequencies(*out)
 
 
 def inverse_variance_weights(block: StudyBlock, lambda_gc: ArrayLike | None = None) -> Matrix:
@@ -283,3 +278,25 @@ def _sample_size(z, size, lambdas, out, direction):  # type: ignore[no-untyped-d
                     difference = z[i, j] / np.sqrt(lambdas[j]) - np.sqrt(size[i, j]) * ratio
                     q += difference * difference
         out[0, i], out[1, i], out[2, i], out[3, i] = total, weight, q, n
+
+
+@numba.njit(nogil=True, cache=True)
+def _frequencies(eaf, weights, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+    n_variants, n_studies = eaf.shape
+    for i in range(n_variants):
+        total, weight, low, high = 0.0, 0.0, np.inf, -np.inf
+        for j in range(n_studies):
+            f, w = eaf[i, j], weights[i, j]
+            if not (np.isnan(f) or np.isnan(w)):
+                total += w * f
+                weight += w
+                low, high = min(low, f), max(high, f)
+        if low > high:
+            out[:, i] = np.nan
+            continue
+        mean, square = total / weight, 0.0
+        for j in range(n_studies):
+            f, w = eaf[i, j], weights[i, j]
+            if not (np.isnan(f) or np.isnan(w)):
+                square += w * (f - mean) * (f - mean)
+        out[0, i], out[1, i], out[2, i], out[3, i] = mean, np.sqrt(square / weight), low, high

@@ -1,6 +1,7 @@
 """Genomic control of studies and of results: λ by an exact median that chunks of variants agree on.
 
     λ = median χ² / 0.4549364        METAL's: of n sorted values the one numbered int(n/2) from 0, the upper median
+                                     χ² = (β/se)² for its STDERR scheme, z(p)² for SAMPLESIZE
     λ₁₀₀₀ = 1 + (λ − 1) (1/n_cases + 1/n_controls) / (2/1000)
 
 A double that is not negative sorts as its bits do. So the value of any rank is found by counting the first 12 bits of all

@@ -161,7 +161,8 @@ def sample_size_with_overlap(
 
     Notes
     -----
-    **Cost** k² multiplications a variant, and k³ for each pattern of missing studies.
+    **Cost** k² multiplications a variant, and k³ for each pattern of missing studies: at 100 studies 6 µs a variant with one
+    pattern, 150 µs where all differ.
 
     Examples
     --------

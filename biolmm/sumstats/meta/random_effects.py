@@ -94,7 +94,7 @@ def random_effects(
 
     Notes
     -----
-    **Cost** at 100 studies about 1 µs a variant (DL), 2 µs (PM), 10 µs (ML, REML).
+    **Cost** at 100 studies about 1 µs a variant (DL), 2 µs (PM), 7 µs (ML, REML).
 
     Examples
     --------

@@ -112,6 +112,18 @@ def test_binary_effects_far_out_and_alone() -> None:
     assert many.relative_error[0] < 0.5
 
 
+def test_both_ways_to_draw_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listing subsets and the symmetric polynomials estimate the same p."""
+    block = StudyBlock([[0.12, 0.25, -0.02, 0.3]], se=[[0.05, 0.08, 0.06, 0.10]])
+    listed = binary_effects(block)
+    monkeypatch.setattr("biolmm.sumstats.meta.binary_effects._MOST_LISTED", 0)
+    by_size = binary_effects(block)
+    assert listed.neg_log10_p[0] > 3
+    error = np.hypot(listed.relative_error[0], by_size.relative_error[0])
+    assert abs(np.log(10) * (listed.neg_log10_p[0] - by_size.neg_log10_p[0])) < 4 * error
+    assert listed.neg_log10_p[0] != by_size.neg_log10_p[0]
+
+
 def test_neighbours_do_not_matter() -> None:
     block = random_block(8, 4, seed=7)
     whole = binary_effects(block, n_samples=500)

@@ -1,0 +1,1 @@
+"""How much of a trait is genetic and shared with others: Haseman–Elston by blocks, liability, genetic correlation."""

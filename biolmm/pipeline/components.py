@@ -1,0 +1,437 @@
+"""Variance components from files or from tables in memory: read, align, build the terms, fit, write."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from biolmm.atomic import write_json, write_text
+from biolmm.chunks import n_threads, threads
+from biolmm.cohort import Cohort, align_cohort
+from biolmm.components.build import (
+    GENOTYPE_EFFECTS,
+    Sources,
+    build_terms,
+    check_names,
+    complete_samples,
+    interacting_columns,
+)
+from biolmm.components.fit import STEPS, ComponentConfig, choose_solver
+from biolmm.components.formula import Formula, parse_formula
+from biolmm.components.iterative import MIN_PROBES
+from biolmm.components.matrices import UserMatrix
+from biolmm.components.profile import fit_candidates
+from biolmm.components.results import ComponentResults, results_text
+from biolmm.covariance.genetic import GenotypePanel
+from biolmm.covariance.pedigree import Pedigree, read_pedigree
+from biolmm.covariance.variant_sets import MAF_EDGES, read_annotations
+from biolmm.errors import ParameterError, SampleMismatchError
+from biolmm.files.lists import read_id_list
+from biolmm.files.tables import index_by_sample, read_table
+from biolmm.genotypes.operator import GenotypeOperator
+from biolmm.genotypes.source import ChosenGenotypes
+from biolmm.genotypes.standardised import StandardisedGenotypes, standardise
+from biolmm.linalg.probes import row_keys
+from biolmm.memory import Need, StagePlan, default_budget_bytes
+from biolmm.pipeline.config import AnalysisConfig, Inputs
+from biolmm.pipeline.genotypes import AnalysisGenotypes
+from biolmm.pipeline.plan import PROCESS_BYTES
+from biolmm.pipeline.variants import choose_variants
+from biolmm.reml.fit import whole_restriction
+from biolmm.reml.spectrum import principal_components
+from biolmm.results.folder import claim_folder, write_tsv
+from biolmm.results.record import RunRecord, package_version
+from biolmm.stages import content_hash
+from biolmm.store.data import GenotypeData
+from biolmm.store.open import genotype_store
+from biolmm.store.read import GenotypeStore
+
+log = logging.getLogger(__name__)
+
+FIT_JSON = "fit.json"
+SUMMARY = "summary.txt"
+
+
+@dataclass(frozen=True)
+class ComponentTables:
+    """Files that names in a formula refer to.
+
+    Attributes
+    ----------
+    environment
+        A table by sample: environments, coordinates, families, batches.
+    features, matrices
+        Tables of features by sample, and matrices, by name.
+    annotations
+        A table by variant, or None.
+    regions
+        UCSC BED files by name.
+    pedigree
+        A `.fam` file or a table of IID, father, mother.
+    """
+
+    environment: Path | None = None
+    features: Mapping[str, Path] = field(default_factory=dict)
+    matrices: Mapping[str, Path] = field(default_factory=dict)
+    annotations: Path | None = None
+    regions: Mapping[str, Path] = field(default_factory=dict)
+    pedigree: Path | None = None
+
+    def files(self) -> dict[str, Path]:
+        """Return every file that is given, by name."""
+        single = {"environment": self.environment, "annotations": self.annotations, "pedigree": self.pedigree}
+        return {name: path for name, path in single.items() if path is not None} | {
+            f"{kind}:{name}": path
+            for kind, group in (("features", self.features), ("matrix", self.matrices), ("regions", self.regions))
+            for name, path in group.items()
+        }
+
+
+@dataclass(frozen=True)
+class ComponentAnalysis:
+    """Everything that an analysis of variance components depends on.
+
+    Attributes
+    ----------
+    analysis
+        Genotypes, traits, covariates and resources, as for `biolmm fit`.
+    formula
+        The random effects.
+    tables
+        What its names refer to.
+    fit
+        How components are estimated.
+    """
+
+    analysis: AnalysisConfig
+    formula: str
+    tables: ComponentTables = field(default_factory=ComponentTables)
+    fit: ComponentConfig = field(default_factory=ComponentConfig)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """Inputs, read and aligned."""
+
+    formula: Formula
+    sources: Sources
+    data: AnalysisGenotypes
+    cohort: Cohort
+    variants: np.ndarray[Any, np.dtype[np.int64]]
+
+
+def plan_components(config: ComponentAnalysis) -> list[StagePlan]:
+    """Say what an analysis will read, compute and hold; nothing of the genotypes is read."""
+    prepared = _prepare(config)
+    return [*prepared.data.plan(), _plan(config, prepared)]
+
+
+def run_components(config: ComponentAnalysis, *, overwrite: bool = False) -> ComponentResults:
+    """Read, fit, and write `components.tsv`, `fixed.tsv`, `fit.json` and `summary.txt`.
+
+    Raises
+    ------
+    UserError
+        For every mistake in the inputs, before anything is computed.
+    """
+    out = config.analysis.out
+    with threads(config.analysis.resources.threads):
+        prepared = _prepare(config)
+        plan = _plan(config, prepared)
+        plan.check(config.analysis.resources.memory_bytes)
+        key = _key(config, prepared)
+        claim_folder(out, FIT_JSON, key, overwrite=overwrite)
+        data = prepared.data.converted(out, overwrite=overwrite)
+        spare = config.analysis.resources.memory_bytes - plan.peak_bytes
+        genotypes = _genotypes(config.analysis, prepared, data.model, spare // 2)
+        cohort = _with_components(config.analysis, prepared.cohort, genotypes)
+        results = _fit(prepared.formula, prepared.sources, cohort, genotypes, config.fit, spare)
+    settings = {
+        "key": key,
+        "formula": str(prepared.formula),
+        "version": package_version("biolmm"),
+        "command": config.analysis.command,
+        "files": {name: str(path) for name, path in (config.analysis.inputs.files() | config.tables.files()).items()},
+        "samples": cohort.counts.get("samples", {}),
+        "dropped": cohort.counts.get("dropped", []),
+        **results.settings,
+    }
+    results = replace(results, settings=settings)
+    write_tsv(out / "components.tsv", results.table)
+    write_tsv(out / "fixed.tsv", results.fixed)
+    write_text(out / SUMMARY, results_text(results) + "\n")
+    write_json(out / FIT_JSON, results.record())
+    return results
+
+
+def components(
+    store: GenotypeStore | xr.Dataset | Path | str,
+    traits: pd.DataFrame,
+    formula: str | Formula,
+    covariates: pd.DataFrame | None = None,
+    *,
+    environment: pd.DataFrame | None = None,
+    features: Mapping[str, pd.DataFrame] | None = None,
+    matrices: Mapping[str, UserMatrix] | None = None,
+    annotations: pd.DataFrame | None = None,
+    pedigree: Pedigree | None = None,
+    categorical: tuple[str, ...] = (),
+    n_threads: int | None = None,
+    **options: Any,
+) -> ComponentResults:
+    """Fit the variance components of a formula to tables in memory.
+
+    Parameters
+    ----------
+    store
+        A store: a path, or what `open_store` returned.
+    traits, covariates, environment
+        Tables indexed by sample id (or with a column `IID` or `sample_id`).
+    formula
+        For example `genetic + genetic:smoking + microbiome`.
+    features
+        Tables of features by name.
+    matrices
+        Matrices by name.
+    annotations
+        A table indexed by variant id.
+    pedigree
+        Parents.
+    categorical
+        Columns of numbers that name categories.
+    n_threads
+        Threads; every available processor by default.
+    **options
+        Fields of `ComponentConfig`: `solver`, `seed`, `test`, `max_iterations`.
+
+    Returns
+    -------
+    ComponentResults
+        `.table` and `.fixed` are tables, `.fit(trait)` the rest.
+
+    Raises
+    ------
+    UserError
+        For every mistake in the inputs.
+    """
+    unknown = sorted(set(options) - set(ComponentConfig.__dataclass_fields__))
+    if unknown:
+        raise ParameterError(
+            f"unknown options {', '.join(unknown)}: choose from {', '.join(ComponentConfig.__dataclass_fields__)}."
+        )
+    opened = genotype_store(store)
+    sources = Sources(
+        environment=None if environment is None else index_by_sample(environment, "the environment table"),
+        features={name: index_by_sample(table, f"the features '{name}'") for name, table in (features or {}).items()},
+        matrices=matrices or {},
+        annotations=annotations,
+        pedigree=pedigree,
+        family=dict(zip(opened.sample_id.tolist(), opened.family_id.tolist(), strict=True)),
+        categorical=categorical,
+    )
+    parsed = parse_formula(formula) if isinstance(formula, str) else formula
+    check_names(parsed, sources)
+    analysis = AnalysisConfig(inputs=Inputs(genotypes=()), out=Path())
+    with threads(n_threads):
+        cohort = _align(analysis, opened, traits, covariates, parsed, sources, None)
+        genotypes = None
+        if any(effect.name in GENOTYPE_EFFECTS for effect in parsed.effects):
+            source = ChosenGenotypes.choose(opened, cohort.sample_index, cache_bytes=default_budget_bytes() // 2)
+            genotypes = standardise(source)
+        return _fit(parsed, sources, cohort, genotypes, ComponentConfig(**options), default_budget_bytes() // 2)
+
+
+def _prepare(config: ComponentAnalysis) -> _Prepared:
+    """Open, read and align everything; no genotype is read."""
+    analysis = config.analysis
+    formula = parse_formula(config.formula)
+    data = AnalysisGenotypes.open(analysis.inputs)
+    sources = _read_sources(config.tables, data.model, analysis.cohort.categorical)
+    check_names(formula, sources)
+    inputs = analysis.inputs
+    if inputs.traits is None:
+        raise ParameterError("no traits were given: pass --traits with a table of traits.")
+    traits = read_table(inputs.traits, missing_value=inputs.missing_value)
+    covariates = None
+    if inputs.covariates is not None:
+        covariates = read_table(inputs.covariates, missing_value=inputs.missing_value, default_name="COVAR")
+    keep = read_id_list(inputs.keep) if inputs.keep else analysis.cohort.keep
+    remove = read_id_list(inputs.remove) if inputs.remove else analysis.cohort.remove
+    chosen = replace(analysis, cohort=replace(analysis.cohort, keep=keep, remove=remove))
+    cohort = _align(chosen, data.model, traits, covariates, formula, sources, data.shared_samples())
+    record = RunRecord.start(analysis.command, seed=config.fit.seed, parameters={})
+    variants = choose_variants(data.scan, data.model, inputs, record).model
+    return _Prepared(formula, sources, data, cohort, variants)
+
+
+def _read_sources(tables: ComponentTables, data: GenotypeData, categorical: tuple[str, ...]) -> Sources:
+    environment = read_table(tables.environment) if tables.environment else None
+    columns = [] if environment is None else list(environment.columns)
+    return Sources(
+        environment=environment,
+        features={name: read_table(path) for name, path in tables.features.items()},
+        matrices={name: UserMatrix.open(path) for name, path in tables.matrices.items()},
+        annotations=read_annotations(tables.annotations) if tables.annotations else None,
+        regions=tables.regions,
+        pedigree=read_pedigree(tables.pedigree) if tables.pedigree else None,
+        family=dict(zip(data.sample_id.tolist(), data.family_id.tolist(), strict=True)),
+        categorical=tuple(name for name in categorical if name in columns),
+    )
+
+
+def _align(
+    config: AnalysisConfig,
+    data: GenotypeData,
+    traits: pd.DataFrame,
+    covariates: pd.DataFrame | None,
+    formula: Formula,
+    sources: Sources,
+    available: np.ndarray[Any, np.dtype[np.bool_]] | None,
+) -> Cohort:
+    """Align by sample id; people whom a table of the formula lacks are left out, interacting environments are covariates."""
+    everyone = data.sample_id.tolist()
+    complete = complete_samples(formula, sources, everyone)
+    if not complete:
+        raise SampleMismatchError(
+            f"None of the {len(everyone):,} samples of the genotypes is in every table that the formula '{formula}' uses, with "
+            "all of its columns. The sample ids (IID) must be spelled alike in all."
+        )
+    if len(complete) < len(everyone):
+        log.info("components: %d samples lack a value that the formula needs", len(everyone) - len(complete))
+    inside = np.isin(data.sample_id, complete)
+    inside = inside if available is None else inside & available
+    table, names = covariates, config.cohort.covariate_names
+    added = interacting_columns(formula)
+    if added and sources.environment is not None:
+        given = None if covariates is None else index_by_sample(covariates, "the covariate table")
+        added = [name for name in added if given is None or name not in given.columns]
+        extra = sources.environment[added]
+        table = extra if given is None else given.join(extra, how="left")
+        names = None if names is None else (*names, *added)
+    present = [] if table is None else list(table.columns)
+    categorical = tuple(name for name in (*config.cohort.categorical, *sources.categorical) if name in present)
+    cohort_config = replace(
+        config.cohort, covariate_names=names, categorical=tuple(dict.fromkeys(categorical)),
+    )  # fmt: skip
+    cohort = align_cohort(data.sample_id, traits, table, cohort_config, inside)
+    for step in cohort.counts["dropped"]:
+        if step["why"] == "not in the genotypes to be scanned":
+            step["why"] = "without a value that the formula needs, or not in the genotypes to be scanned"
+    return cohort
+
+
+def _genotypes(
+    analysis: AnalysisConfig, prepared: _Prepared, data: GenotypeData, cache_bytes: int
+) -> StandardisedGenotypes | None:
+    """Standardise the model's variants, where the formula or the components need them."""
+    wanted = any(effect.name in GENOTYPE_EFFECTS for effect in prepared.formula.effects) or analysis.n_pcs
+    if not wanted:
+        return None
+    source = ChosenGenotypes.choose(data, prepared.cohort.sample_index, prepared.variants, max(cache_bytes, 0))
+    genotypes = standardise(source, analysis.fit.alpha, analysis.fit.scale, analysis.model_filters)
+    if not np.any(genotypes.scaling.scale):
+        raise ParameterError(
+            f"no variant of '{data.path}' varies among the samples and passes the filters: relax them."
+        )
+    return genotypes
+
+
+def _with_components(analysis: AnalysisConfig, cohort: Cohort, genotypes: StandardisedGenotypes | None) -> Cohort:
+    """Append the principal components that were asked for to the covariates."""
+    if not analysis.n_pcs or genotypes is None:
+        return cohort
+    operator = GenotypeOperator(genotypes)
+    keys = row_keys(cohort.sample_id.tolist())
+    seed = analysis.fit.spectrum.seed
+    pairs = principal_components(operator, keys, whole_restriction(cohort), analysis.n_pcs, seed)
+    return cohort.with_covariates([f"PC{i + 1}" for i in range(analysis.n_pcs)], pairs.vectors)
+
+
+def _fit(
+    formula: Formula,
+    sources: Sources,
+    cohort: Cohort,
+    genotypes: StandardisedGenotypes | None,
+    config: ComponentConfig,
+    spare_bytes: int,
+) -> ComponentResults:
+    """Build the terms and fit them."""
+    panel = None if genotypes is None else GenotypePanel(genotypes, panel_bytes=max(spare_bytes // 4, 2**26))
+    candidates = build_terms(formula, sources, cohort.sample_id.tolist(), panel, max(spare_bytes, 0))
+    results = fit_candidates(candidates, cohort, config)
+    return replace(results, settings={"formula": str(formula), **results.settings})
+
+
+def _count_terms(formula: Formula, sources: Sources, n_contigs: int) -> int:
+    """Count terms, bins at their most, noise included."""
+    annotated = 0 if sources.annotations is None else len(sources.annotations.columns)
+    sizes = {"maf": len(MAF_EDGES) - 1, "ld": 4, "contigs": n_contigs}
+    sizes["annotations"] = annotated + len(sources.regions) + 1
+    total = 1
+    for effect in formula.effects:
+        bins = 1
+        for item in effect.items if effect.name in GENOTYPE_EFFECTS else ():
+            bins *= sizes.get(item, 2)
+        if effect.name == "residual" and sources.environment is not None:
+            bins = int(sources.environment[effect.by].nunique()) if sources.is_categorical(str(effect.by)) else 1
+        total += bins
+    return total
+
+
+def _plan(config: ComponentAnalysis, prepared: _Prepared) -> StagePlan:
+    """Count passes, operations and memory of the fit."""
+    cohort, data = prepared.cohort, prepared.data.model
+    n, m = cohort.n_samples, len(prepared.variants)
+    q = _count_terms(prepared.formula, prepared.sources, len(data.contig_id))
+    solver = choose_solver(config.fit, n, q, cohort.n_traits)
+    models = cohort.n_traits * (1 + (q if config.fit.test else 0))
+    row_bytes = data.encoding.row_bytes(n)
+    genetic = any(effect.name in GENOTYPE_EFFECTS for effect in prepared.formula.effects)
+    tables = sum(4 * n * len(table.columns) for table in prepared.sources.features.values())
+    needs = [
+        Need("interpreter and libraries", PROCESS_BYTES),
+        Need("tables of features", tables),
+        Need("weights of variants in bins", 12 * m * q if genetic else 0),
+        Need(
+            "chunks of genotypes in hand",
+            3 * n_threads() * data.chunk_variants * data.encoding.row_bytes(data.n_samples),
+        ),
+    ]
+    if any(effect.name == "epistasis" for effect in prepared.formula.effects):
+        needs.append(Need("epistasis", 20 * n * n))
+    if solver == "exact":
+        needs.append(Need("covariance matrices", 8 * n * n * (q + 6)))
+        needs.append(Need("partial sums", (n_threads() + 4) * n * n * 8 if genetic else 0))
+        passes, columns = q, float(n)
+    else:
+        held = 1 + q + MIN_PROBES
+        needs.append(Need("probes and solutions", 4 * n * MIN_PROBES * (q + 1) + 4 * n * models * held * 6))
+        passes, columns = 4 + STEPS * 2 * 12, float(models * held)
+    return StagePlan(
+        stage=f"components, {solver}",
+        n_passes=passes if genetic else 0,
+        read_bytes=passes * m * row_bytes if genetic else 0,
+        flop=(models * STEPS * 3.0 * float(n) ** 3 if solver == "exact" else 0.0)
+        + 4.0 * n * m * columns * passes * genetic,
+        needs=tuple(needs),
+    )
+
+
+def _key(config: ComponentAnalysis, prepared: _Prepared) -> str:
+    """Name everything that the results depend on."""
+    analysis = config.analysis
+    files = {
+        name: [str(path), path.stat().st_size, path.stat().st_mtime_ns] for name, path in config.tables.files().items()
+    }
+    return content_hash(
+        package_version("biolmm"), str(prepared.formula), files, asdict(config.fit), prepared.cohort.fingerprint(),
+        prepared.data.model.fingerprint, prepared.variants.tobytes(), asdict(analysis.model_filters), analysis.fit.alpha,
+        analysis.fit.scale, analysis.n_pcs,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The store of harmonised summary statistics: variants × studies, as Zarr v3."""
