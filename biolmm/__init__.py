@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from biolmm.reml.model import NullModel, open_model
     from biolmm.results.dataset import open_results
     from biolmm.store.convert import convert
+    from biolmm.store.from_sgkit import from_sgkit
     from biolmm.store.open import open_store
     from biolmm.store.to_sgkit import to_sgkit
 
-__all__ = ["NullModel", "convert", "fit", "open_model", "open_results", "open_store", "scan", "to_sgkit"]
+__all__ = ["NullModel", "convert", "fit", "from_sgkit", "open_model", "open_results", "open_store", "scan", "to_sgkit"]
 
 # Names are imported when they are first used, so that `biolmm --help` does not pay for them.
 _HOMES = {
     "NullModel": "biolmm.reml.model",
     "convert": "biolmm.store.convert",
     "fit": "biolmm.pipeline.interactive",
+    "from_sgkit": "biolmm.store.from_sgkit",
     "open_model": "biolmm.reml.model",
     "open_results": "biolmm.results.dataset",
     "open_store": "biolmm.store.open",

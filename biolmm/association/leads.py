@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,14 +60,19 @@ def find_leads(setup: ScanSetup, out: Path) -> pd.DataFrame:
         The columns of `leads.tsv` (`chisq_scan` equal to `chisq`), and `part`, `row`: number of the part and row in it
         where the variant is written.
     """
+    return best_of_loci(out, setup.panel.traits, setup.config.lead_neg_log10_p, setup.config.lead_window_bp)
+
+
+def best_of_loci(out: Path, traits: Sequence[str], threshold: float, window_bp: int) -> pd.DataFrame:
+    """Find the leads of `find_leads` in a results folder: −log₁₀ p of at least `threshold`, loci `window_bp` wide."""
     tables = []
     wanted = [
         "chromosome", "base_pair_location", "effect_allele", "other_allele", "rsid", "effect_allele_frequency", "beta",
         "standard_error", "neg_log_10_p_value", "chisq",
     ]  # fmt: skip
-    for trait in setup.panel.traits:
+    for trait in traits:
         frame = read_associations(out, trait, columns=wanted, locate=True)
-        loci = find_loci(frame, setup.config.lead_neg_log10_p, setup.config.lead_window_bp)
+        loci = find_loci(frame, threshold, window_bp)
         if loci.empty and frame["neg_log_10_p_value"].notna().any():
             best = frame.loc[[frame["neg_log_10_p_value"].idxmax()]]
             position = best["base_pair_location"]

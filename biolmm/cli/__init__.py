@@ -1,7 +1,21 @@
 """The command line: parse options, call the pipeline, print what happened. One module a family of commands."""
 
-from biolmm.cli import analyses, components, genotypes, pca, prediction, quality, relatedness, simulation
+from biolmm.cli import analyses, components, exact, genotypes, heritability, ldsc, pca, prediction, quality, relatedness, simulation, sumstats
 from biolmm.cli.entry import main
 from biolmm.cli.root import cli
 
-__all__ = ["analyses", "cli", "components", "genotypes", "main", "pca", "prediction", "quality", "relatedness", "simulation"]
+__all__ = [
+    "analyses",
+    "cli",
+    "components",
+    "exact",
+    "genotypes",
+    "ldsc",
+    "main",
+    "pca",
+    "prediction",
+    "quality",
+    "relatedness",
+    "simulation",
+    "sumstats",
+]

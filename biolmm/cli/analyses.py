@@ -42,7 +42,7 @@ def gwas(**options: Any) -> None:
     from biolmm.pipeline import run_gwas
     from biolmm.pipeline.preview import plan_only
 
-    config = _analysis(options)
+    config = analysis_config(options)
     if options["plan"]:
         print_plans(plan_only(config), options["memory"])
         return
@@ -63,7 +63,7 @@ def fit(**options: Any) -> None:
     from biolmm.pipeline import run_fit
     from biolmm.pipeline.preview import plan_only
 
-    config = _analysis(options)
+    config = analysis_config(options)
     if options["plan"]:
         print_plans(plan_only(config, scan=False), options["memory"])
         return
@@ -86,7 +86,7 @@ def scan(loco: bool | None, **options: Any) -> None:
     from biolmm.pipeline import run_scan_only
     from biolmm.pipeline.preview import plan_scan_only
 
-    config = _analysis(options)
+    config = analysis_config(options)
     if options["plan"]:
         print_plans(plan_scan_only(config, options["model"], loco=loco), options["memory"])
         return
@@ -104,7 +104,7 @@ def report(results: Path) -> None:
     click.echo(str(write_report(results)))
 
 
-def _analysis(options: dict[str, Any]) -> AnalysisConfig:
+def analysis_config(options: dict[str, Any]) -> AnalysisConfig:
     """Turn the options of gwas, fit and scan into a configuration."""
     from biolmm.association.setup import ScanConfig
     from biolmm.cohort import CohortConfig

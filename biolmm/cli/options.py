@@ -129,8 +129,9 @@ output = _together(
 )
 method_option = click.option(
     "--method",
-    type=click.Choice(["mixed", "linear", "linear-only"]),
+    type=click.Choice(["mixed", "linear", "linear-only", "exact", "exact-p3d"]),
     default="mixed",
     show_default=True,
-    help="linear runs the plain regression beside the mixed model, linear-only alone.",
+    help="linear runs the plain regression beside the mixed model, linear-only alone; exact gives every variant its own "
+    "variance components (up to 20,000 samples), exact-p3d those of the null model.",
 )

@@ -16,6 +16,9 @@ MAX_HALVINGS = 8
 CLOSE = 1e-6
 """With a Newton decrement below this the maximum is within a thousandth of a standard error, and rounding decides ℓ."""
 
+ENOUGH = 1e-4
+"""A step must gain this share of what the slope promises (Armijo 1966)."""
+
 
 class Ascent:
     """The state of one maximisation; the caller evaluates `candidate` and hands the result to `take`.
@@ -92,9 +95,10 @@ class Ascent:
             return before is None
         if self.decrement < CLOSE:
             return True
-        if np.isfinite(before.log_likelihood):
-            return evaluation.log_likelihood >= before.log_likelihood - 1e-10 * abs(before.log_likelihood)
         moved = self.candidate - self.theta
+        if np.isfinite(before.log_likelihood):
+            gained = evaluation.log_likelihood - before.log_likelihood
+            return bool(gained >= ENOUGH * (before.score @ moved) - 1e-10 * abs(before.log_likelihood))
         return bool(evaluation.score @ moved >= -0.9 * abs(before.score @ moved))
 
     def _retreat(self) -> None:

@@ -133,6 +133,12 @@ class _Fitting:
         full = [Task(trait, self.everything) for trait in traits]
         ascents = {task: self._ascent(task, self._equal_parts(task)) for task in full}
         self._climb(ascents)
+        for task, ascent in ascents.items():
+            if ascent.evaluation is None:
+                raise ParameterError(
+                    f"'{self.problem.cohort.trait_names[task.trait]}': the terms add up to a matrix that is not positive definite. "
+                    "Is a matrix that was given with --matrix a covariance matrix?"
+                )
         while self._needs_probes(ascents) and self.engine.add_probes():
             for ascent in ascents.values():
                 ascent.restart()
@@ -224,11 +230,8 @@ class _Fitting:
         effects: FixedEffects,
     ) -> ComponentFit:
         at = ascent.evaluation
-        name = self.problem.cohort.trait_names[task.trait]
         if at is None:
-            raise ParameterError(
-                f"'{name}': the sum of the terms is no covariance matrix at the start; is a user matrix positive semi-definite?"
-            )
+            raise ValueError("the ascent was not evaluated")
         shares = _Shares(ascent, self.problem.n_terms)
         bound = ascent.theta <= self.lower[task.trait]
         rows = []
@@ -357,12 +360,12 @@ class _Shares:
         self.monte_carlo = np.zeros((n_terms, n_terms))
         if at is None:
             return
-        self.covariance = np.linalg.pinv(at.information, rcond=1e-12, hermitian=True)
+        self.covariance = _inverse(at.information)
         # Components at zero whose score the probes might turn positive count as free.
         wavering = ascent.active & (at.score > -np.sqrt(np.diag(at.trace_covariance)))
         free = np.flatnonzero(ascent.free | wavering)
         inverse = np.zeros((n_terms, n_terms))
-        inverse[np.ix_(free, free)] = np.linalg.pinv(at.information[np.ix_(free, free)], rcond=1e-12, hermitian=True)
+        inverse[np.ix_(free, free)] = _inverse(at.information[np.ix_(free, free)])
         self.monte_carlo = 0.25 * inverse @ at.trace_covariance @ inverse
 
     def of(self, members: NDArray[np.bool_]) -> _Share:
@@ -381,6 +384,13 @@ class _Shares:
             share_se=spread(gradient, self.covariance),
             share_mc_se=spread(gradient, self.monte_carlo),
         )
+
+
+def _inverse(information: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the inverse; directions without information get a variance that is very large instead of infinite."""
+    scale = np.sqrt(np.maximum(np.diag(information), 1e-300))
+    values, vectors = np.linalg.eigh(information / np.outer(scale, scale))
+    return np.asarray((vectors / np.maximum(values, 1e-10)) @ vectors.T / np.outer(scale, scale))
 
 
 def _ratio(full: LogLikelihood, null: LogLikelihood) -> tuple[float, float]:

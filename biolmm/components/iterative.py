@@ -257,7 +257,10 @@ class IterativeEngine:
         noise = self.problem.residual
         inverses = [
             LowRankPreconditioner(
-                theta @ self.diagonals, system.probes, np.tensordot(np.where(noise, 0, theta), system.products, axes=1)
+                theta @ self.diagonals,
+                system.probes,
+                np.tensordot(np.where(noise, 0, theta), system.products, axes=1),
+                np.where(noise, theta, 0) @ self.diagonals,
             )
             for theta, system in zip(thetas, systems, strict=True)
         ]

@@ -23,6 +23,8 @@ class LowRankPreconditioner:
         (N, s) U.
     products
         (N, s) G U.
+    noise
+        (N,) diag(V − G), below which D cannot be.
 
     Notes
     -----
@@ -30,7 +32,11 @@ class LowRankPreconditioner:
     """
 
     def __init__(
-        self, diagonal: NDArray[np.float64], probes: NDArray[np.float32], products: NDArray[np.float64]
+        self,
+        diagonal: NDArray[np.float64],
+        probes: NDArray[np.float32],
+        products: NDArray[np.float64],
+        noise: NDArray[np.float64],
     ) -> None:
         self.W = np.zeros((len(diagonal), 0))
         rest = diagonal
@@ -49,7 +55,7 @@ class LowRankPreconditioner:
                 vectors, values, _ = np.linalg.svd(B, full_matrices=False)
                 self.W = vectors * np.sqrt(np.maximum(values**2 - shift, 0.0))
                 low = np.einsum("ij,ij->i", self.W, self.W)
-                rest = np.maximum(diagonal - low, 0.1 * diagonal)
+                rest = np.maximum(diagonal - low, noise)
         self.inverse = 1.0 / np.maximum(rest, 1e-300)
         inner = np.eye(self.W.shape[1]) + self.W.T @ (self.inverse[:, None] * self.W)
         self._factor = cho_factor(inner, lower=True) if len(inner) else None

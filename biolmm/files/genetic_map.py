@@ -1,8 +1,8 @@
 """Genetic maps: position in base pairs to centimorgans, from the layouts in which maps are passed around.
 
-    chr id cM bp                    PLINK's .map; .bim with two alleles behind; no header
-    Chromosome Position Rate Map    HapMap; any order, a header names the columns
-    position COMBINED_rate Map      a file a chromosome: `map_chr@.txt`, where @ stands for the chromosome
+chr id cM bp                    PLINK's .map; .bim with two alleles behind; no header
+Chromosome Position Rate Map    HapMap; any order, a header names the columns
+position COMBINED_rate Map      a file a chromosome: `map_chr@.txt`, where @ stands for the chromosome
 """
 
 from __future__ import annotations
@@ -98,12 +98,16 @@ def _read(path: Path, contig: str | None) -> dict[str, Points]:
     found: dict[str, list[tuple[float, float]]] = {}
     for number, fields in body:
         if len(fields) <= max(each for each in columns if each is not None):
-            raise InputFileError(f"'{path}', line {number:,}: {len(fields)} columns, but the first line has {len(rows[0][1])}.")
+            raise InputFileError(
+                f"'{path}', line {number:,}: {len(fields)} columns, but the first line has {len(rows[0][1])}."
+            )
         name = contig if columns[0] is None else fields[columns[0]]
         try:
             place = float(fields[columns[1]]), float(fields[columns[2]])
         except ValueError:
-            raise InputFileError(f"'{path}', line {number:,}: position or centimorgans are no number: {' '.join(fields)!r}.") from None
+            raise InputFileError(
+                f"'{path}', line {number:,}: position or centimorgans are no number: {' '.join(fields)!r}."
+            ) from None
         found.setdefault(plain_contig(str(name)), []).append(place)
     return {name: _checked(path, name, points) for name, points in found.items()}
 

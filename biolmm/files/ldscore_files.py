@@ -14,7 +14,7 @@ number of a chromosome behind it, as LDSC does. Beside these, biolmm writes `PRE
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from biolmm.files.text_columns import header_of, read_columns
 
 CHROMOSOMES = tuple(str(i) for i in range(1, 23))
 SCORE_ENDINGS = (".l2.ldscore.gz", ".l2.ldscore", ".l2.ldscore.bz2", ".l2.parquet")
+OVERLAP_ENDING = ".l2.overlap.tsv"
 ANNOT_ENDINGS = (".annot.gz", ".annot", ".annot.bz2")
 _PLACES = ("CHR", "SNP", "BP", "CM", "MAF", "A1", "A2")
 _DIGITS = "%.6g"
@@ -83,7 +84,9 @@ class LdScoreTable:
         found = self.m_common if common else self.m_all
         if found is None:
             name, other = (".l2.M_5_50", "all variants") if common else (".l2.M", "common variants")
-            raise InputFileError(f"'{self.source}{name}' does not exist: it says how many variants there are. Or use counts of {other}.")
+            raise InputFileError(
+                f"'{self.source}{name}' does not exist: it says how many variants there are. Or use counts of {other}."
+            )
         return found
 
     def take(self, rows: NDArray[np.int64]) -> LdScoreTable:
@@ -92,6 +95,25 @@ class LdScoreTable:
         alleles = None if self.alleles is None else (self.alleles[0].take(index), self.alleles[1].take(index))
         return LdScoreTable(self.source, self.chromosome.take(index), self.position[rows], self.snp.take(index), self.names,
                             self.scores[rows], self.m_common, self.m_all, alleles)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Overlap:
+    """How many variants annotations share.
+
+    Attributes
+    ----------
+    names
+        Of the annotations.
+    shared
+        (c, c) AᵀA.
+    n_variants
+        All variants, whether in an annotation or not.
+    """
+
+    names: tuple[str, ...]
+    shared: NDArray[np.float64]
+    n_variants: int
 
 
 def find_files(prefix: str, endings: Sequence[str]) -> list[tuple[str, Path]]:
@@ -107,7 +129,9 @@ def find_files(prefix: str, endings: Sequence[str]) -> list[tuple[str, Path]]:
     if not found and "@" not in prefix:
         found = _existing([f"{prefix}{c}" for c in CHROMOSOMES], endings)
     if not found:
-        raise InputFileError(f"'{prefix}{endings[0]}' does not exist, nor does a file a chromosome: put @ where its number is.")
+        raise InputFileError(
+            f"'{prefix}{endings[0]}' does not exist, nor does a file a chromosome: put @ where its number is."
+        )
     return found
 
 
@@ -155,9 +179,13 @@ def _read_prefix(prefix: str) -> LdScoreTable:
     rows = order[first]
     scores = np.column_stack([table[f"L2_{i}"].to_numpy() for i in range(len(names))])[rows]
     if not np.isfinite(scores).all():
-        raise InputFileError(f"'{prefix}': {np.count_nonzero(~np.isfinite(scores)):,} LD scores are missing or not finite.")
+        raise InputFileError(
+            f"'{prefix}': {np.count_nonzero(~np.isfinite(scores)):,} LD scores are missing or not finite."
+        )
     index = pa.array(rows)
-    alleles = (table["A1"].combine_chunks().take(index), table["A2"].combine_chunks().take(index)) if "A1" in table.column_names else None
+    alleles = None
+    if "A1" in table.column_names:
+        alleles = table["A1"].combine_chunks().take(index), table["A2"].combine_chunks().take(index)
     ordered = sorted(rank, key=lambda name: rank[name])
     chromosome = pa.array(ordered, pa.string()).take(pa.array(codes[rows]))
     m_common, m_all = (_sum_counts([p for p, _ in files], ending, len(names)) for ending in (".l2.M_5_50", ".l2.M"))
@@ -170,7 +198,9 @@ def _read_scores(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
     missing = [name for name in ("CHR", "SNP", "BP") if name not in header]
     columns = [name for name in header if name not in _PLACES]
     if missing or not columns:
-        raise InputFileError(f"'{path}' holds no LD scores: columns CHR, SNP, BP and one a score are needed, found {named(header, 8)}.")
+        raise InputFileError(
+            f"'{path}' holds no LD scores: columns CHR, SNP, BP and one a score are needed, found {named(header, 8)}."
+        )
     types = {"CHR": pa.string(), "SNP": pa.string(), "BP": pa.int64()} | dict.fromkeys(columns, pa.float64())
     if path.suffix == ".parquet" and {"A1", "A2"} <= set(header):
         types |= {"A1": pa.string(), "A2": pa.string()}
@@ -179,7 +209,9 @@ def _read_scores(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
         raise InputFileError(f"'{path}' has a header but no LD scores.")
     for name in ("CHR", "SNP", "BP"):
         if table[name].null_count:
-            raise InputFileError(f"'{path}': {name} is missing in {table[name].null_count:,} of {table.num_rows:,} lines.")
+            raise InputFileError(
+                f"'{path}': {name} is missing in {table[name].null_count:,} of {table.num_rows:,} lines."
+            )
     place = {name: i for i, name in enumerate(columns)}
     renamed = [f"L2_{place[name]}" if name in place else name for name in table.column_names]
     names = tuple("base" if name == "L2" else name.removesuffix("L2") for name in columns)
@@ -199,7 +231,8 @@ def _sum_counts(prefixes: Sequence[str], ending: str, n_annotations: int) -> NDA
     if not there:
         return None
     if len(there) < len(paths):
-        raise InputFileError(f"'{next(p for p in paths if not p.exists())}' does not exist, but {len(there):,} others of its kind do.")
+        absent = next(path for path in paths if not path.exists())
+        raise InputFileError(f"'{absent}' does not exist, but {len(there):,} others of its kind do.")
     total = np.zeros(n_annotations)
     for path in there:
         fields = [field for _, line in read_lines(path) for field in line.split()]
@@ -208,7 +241,9 @@ def _sum_counts(prefixes: Sequence[str], ending: str, n_annotations: int) -> NDA
         except ValueError:
             raise InputFileError(f"'{path}' holds no numbers of variants: {named(fields)}.") from None
         if len(values) != n_annotations or not np.isfinite(values).all():
-            raise InputFileError(f"'{path}' holds {len(values):,} numbers of variants, but there are {n_annotations:,} annotations.")
+            raise InputFileError(
+                f"'{path}' holds {len(values):,} numbers of variants, but there are {n_annotations:,} annotations."
+            )
         total += values
     return total
 
@@ -225,8 +260,8 @@ def beside(tables: Sequence[LdScoreTable]) -> LdScoreTable:
     for other in tables[1:]:
         if len(other) != len(first) or not pc.all(pc.equal(other.snp, first.snp)).as_py():
             raise VariantMismatchError(
-                f"'{other.source}' ({len(other):,} variants) and '{first.source}' ({len(first):,}) do not hold the same variants in "
-                "the same order: LD scores side by side must be of the same."
+                f"'{other.source}' ({len(other):,} variants) and '{first.source}' ({len(first):,}) do not hold the same "
+                "variants in the same order: LD scores side by side must be of the same."
             )
     counts = [
         None if any(getattr(t, kind) is None for t in tables) else np.concatenate([getattr(t, kind) for t in tables])
@@ -237,7 +272,7 @@ def beside(tables: Sequence[LdScoreTable]) -> LdScoreTable:
                         np.column_stack([t.scores for t in tables]), counts[0], counts[1], first.alleles)  # fmt: skip
 
 
-def write_ld_scores(prefix: Path, table: LdScoreTable, overlap: dict[str, NDArray[np.float64]] | None = None) -> list[Path]:
+def write_ld_scores(prefix: Path, table: LdScoreTable, overlaps: Mapping[str, Overlap] | None = None) -> list[Path]:
     """Write LD scores as LDSC reads them, and as Parquet with all digits; returns the paths.
 
     Parameters
@@ -246,8 +281,8 @@ def write_ld_scores(prefix: Path, table: LdScoreTable, overlap: dict[str, NDArra
         What `.l2.ldscore.gz` and the other endings are put behind.
     table
         With both counts.
-    overlap
-        `all` and `common`: (c, c) variants that annotations share.
+    overlaps
+        `all` and `common`: the variants that annotations share.
     """
     columns = ["L2"] if table.names == ("base",) else [f"{name}L2" for name in table.names]
     frame = pd.DataFrame({"CHR": table.chromosome.to_pylist(), "SNP": table.snp.to_pylist(), "BP": table.position})
@@ -266,16 +301,19 @@ def write_ld_scores(prefix: Path, table: LdScoreTable, overlap: dict[str, NDArra
         if counts is not None:
             text = "\t".join(f"{value:.10g}" for value in counts) + "\n"
             paths.append(write_text(prefix.with_name(prefix.name + ending), text))
-    if overlap is not None:
-        paths.append(_write_overlap(prefix.with_name(prefix.name + ".l2.overlap.tsv"), table.names, overlap))
+    if overlaps is not None:
+        paths.append(_write_overlaps(prefix.with_name(prefix.name + OVERLAP_ENDING), overlaps))
     return paths
 
 
-def _write_overlap(path: Path, names: tuple[str, ...], overlap: dict[str, NDArray[np.float64]]) -> Path:
+def _write_overlaps(path: Path, overlaps: Mapping[str, Overlap]) -> Path:
     rows = [
-        pd.DataFrame(matrix, columns=list(names)).assign(variants=kind, annotation=list(names)) for kind, matrix in overlap.items()
+        pd.DataFrame(each.shared, columns=list(each.names)).assign(
+            variants=kind, annotation=list(each.names), n_variants=each.n_variants
+        )
+        for kind, each in overlaps.items()
     ]
-    frame = pd.concat(rows)[["variants", "annotation", *names]]
+    frame = pd.concat(rows)[["variants", "n_variants", "annotation", *next(iter(overlaps.values())).names]]
     with atomic_path(path) as aside:
         frame.to_csv(aside, sep="\t", index=False)
     return path

@@ -64,7 +64,9 @@ def _parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputFileError(f"'{path}' is a damaged Parquet file ({_first_line(error)}). Copy or make it again.") from None
+        raise InputFileError(
+            f"'{path}' is a damaged Parquet file ({_first_line(error)}). Copy or make it again."
+        ) from None
 
 
 def _tabbed(path: Path, types: Mapping[str, pa.DataType]) -> pa.Table:
@@ -80,18 +82,26 @@ def _tabbed(path: Path, types: Mapping[str, pa.DataType]) -> pa.Table:
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise InputFileError(f"'{path}' cannot be read as a tab-separated table: {_first_line(error)}.") from None
     except OSError as error:
-        raise InputFileError(f"'{path}' is damaged or truncated ({_first_line(error)}). Copy or make it again.") from None
+        raise InputFileError(
+            f"'{path}' is damaged or truncated ({_first_line(error)}). Copy or make it again."
+        ) from None
     return table.combine_chunks()
 
 
 def _blank_separated(path: Path, types: Mapping[str, pa.DataType]) -> pa.Table:
     try:
-        frame = pd.read_csv(path, sep=r"\s+", usecols=list(types), na_values=list(MISSING), keep_default_na=False, dtype=str)
-        return pa.table({name: pa.array(frame[name], pa.string(), from_pandas=True).cast(kind) for name, kind in types.items()})
+        frame = pd.read_csv(
+            path, sep=r"\s+", usecols=list(types), na_values=list(MISSING), keep_default_na=False, dtype=str
+        )
+        return pa.table(
+            {name: pa.array(frame[name], pa.string(), from_pandas=True).cast(kind) for name, kind in types.items()}
+        )
     except (pd.errors.ParserError, ValueError) as error:  # Arrow's invalid values are ValueErrors, too
         raise InputFileError(f"'{path}' cannot be read as a table: {_first_line(error)}.") from None
     except (EOFError, zlib.error, OSError) as error:
-        raise InputFileError(f"'{path}' is damaged or truncated ({_first_line(error)}). Copy or make it again.") from None
+        raise InputFileError(
+            f"'{path}' is damaged or truncated ({_first_line(error)}). Copy or make it again."
+        ) from None
 
 
 def _first_line(error: Exception) -> str:

@@ -88,7 +88,9 @@ def read_annotations(paths: Sequence[Path], data: GenotypeData, variants: NDArra
         columns += list(found.fillna(0.0).to_numpy(np.float64).T)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise ParameterError(f"annotations {named(repeated)} are there more than once: give every annotation its own name.")
+        raise ParameterError(
+            f"annotations {named(repeated)} are there more than once: give every annotation its own name."
+        )
     empty = [name for name, column in zip(names, columns, strict=True) if not column.any()]
     if empty:
         raise VariantMismatchError(
@@ -112,7 +114,9 @@ def _read_table(path: Path) -> pd.DataFrame:
     header = [word.strip().lstrip("#").strip('"') for word in _split(first[1], separator)]
     ids = [i for i, name in enumerate(header) if name.lower() in _IDS]
     if not ids:
-        raise InputFileError(f"'{path}' has no column of variant ids: its header is {named(header)}. Name it 'ID' or 'SNP'.")
+        raise InputFileError(
+            f"'{path}' has no column of variant ids: its header is {named(header)}. Name it 'ID' or 'SNP'."
+        )
     kept = [i for i, name in enumerate(header) if i != ids[0] and name.lower() not in _PLACES]
     if not kept:
         raise InputFileError(f"'{path}' has variant ids but no annotation beside them: its header is {named(header)}.")
@@ -132,7 +136,9 @@ def _read_table(path: Path) -> pd.DataFrame:
     table = pd.DataFrame(values, index=pd.Index(keys, dtype=object), columns=names)
     if not table.index.is_unique:
         twice = table.index[table.index.duplicated()].unique()
-        raise InputFileError(f"'{path}' lists {len(twice):,} variants more than once: {named(twice)}. Keep one row each.")
+        raise InputFileError(
+            f"'{path}' lists {len(twice):,} variants more than once: {named(twice)}. Keep one row each."
+        )
     return table
 
 

@@ -265,7 +265,11 @@ def _edge_start(likelihood: PairLikelihood, theta: Vector, sign: float, shares: 
     form = _rank_one(shares)
     for e12 in ((theta[4] if shares else 0.0) + lost, theta[4] if shares else 0.0, 0.0):
         for shrink in (1.0, 0.5, 0.1):
-            e = [max(theta[3], 0.05), e12, max(theta[5], 0.05)] if shares else [max(theta[3], 0.05), max(theta[5], 0.05)]
+            e = (
+                [max(theta[3], 0.05), e12, max(theta[5], 0.05)]
+                if shares
+                else [max(theta[3], 0.05), max(theta[5], 0.05)]
+            )
             psi = np.array([*(a * np.sqrt(shrink)), *e])
             if likelihood.evaluate(form.make(psi)) is not None:
                 return psi

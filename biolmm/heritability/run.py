@@ -18,6 +18,7 @@ from biolmm.heritability.annotations import Annotations
 from biolmm.heritability.blocks import BlockMoments, VariantBlocks, block_moments
 from biolmm.heritability.config import HeritabilityConfig
 from biolmm.heritability.haseman_elston import (
+    block_sizes,
     equations,
     normal_theory_se,
     partition,
@@ -111,7 +112,7 @@ def rhe_table(
     h2 = total_h2(estimates.sigma2)
     table = pd.DataFrame({
         "trait": list(cohort.trait_names), "n": (~np.isnan(cohort.y)).sum(axis=0), "h2": h2,
-        "h2_se": jackknife_se(h2, total_h2(estimates.sigma2_without), sums.blocks.m[:, 0]),
+        "h2_se": jackknife_se(h2, total_h2(estimates.sigma2_without), block_sizes(sums)),
         "h2_se_normal": np.nan, "h2_mc_se": estimates.h2_mc_se, "sigma2_g": estimates.sigma2[:, 0],
         "sigma2_e": estimates.sigma2[:, 1], "n_blocks": sums.blocks.n_blocks, "h2_reml": np.nan, "z_reml": np.nan,
         "flag": "",
@@ -216,7 +217,9 @@ def sampling_of(cohort: Cohort, config: HeritabilityConfig) -> list[Liability | 
     found = liabilities(cohort.trait_names, cohort.y, config.prevalences)
     for name, values, liability in zip(cohort.trait_names, cohort.y.T, found, strict=True):
         if liability is None and binary_values(values) is not None:
-            log.warning("'%s' takes two values: its h2 is on the observed scale; --prevalence %s=K gives liability.", name, name)
+            log.warning(
+                "'%s' takes two values: its h2 is on the observed scale; --prevalence %s=K gives liability.", name, name
+            )
     return found
 
 

@@ -251,9 +251,7 @@ def _slopes(at: _Inverse, values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([values * by_e, by_e])
 
 
-def fit_same_samples(
-    trace: TraceMeasure, measures: TraitMeasures, one: int, other: int, degrees: int
-) -> PairEstimate:
+def fit_same_samples(trace: TraceMeasure, measures: TraitMeasures, one: int, other: int, degrees: int) -> PairEstimate:
     """Estimate a pair of traits observed on the same samples.
 
     Parameters

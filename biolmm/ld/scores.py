@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numba
@@ -80,7 +81,9 @@ class Reach:
         factor = {"cm": 1.0, "bp": 1.0, "kb": 1e3, "mb": 1e6, "": 1.0}
         size = float(match[1]) * factor[match[2]] if match else 0.0
         if match is None or size <= 0 or (match[2] != "cm" and size != round(size)):
-            raise ParameterError(f"'{text}' is not a window. Give a distance such as 1cM or 1000kb, or a number of variants.")
+            raise ParameterError(
+                f"'{text}' is not a window. Give a distance such as 1cM or 1000kb, or a number of variants."
+            )
         return cls(size, "cM" if match[2] == "cm" else "bp" if match[2] else "variants")
 
 
@@ -96,7 +99,7 @@ class LdScoreConfig:
         Variants of smaller minor allele frequency do not count at all; those that do not vary never do.
     """
 
-    window: Reach = Reach(1_000_000, "bp")  # noqa: RUF009 (frozen)
+    window: Reach = Reach(1_000_000, "bp")
     min_maf: float = 0.0
 
     def __post_init__(self) -> None:
@@ -217,7 +220,9 @@ def ld_scores(
     chosen = np.arange(data.n_variants) if variants is None else np.unique(np.asarray(variants, np.int64))
     matrix = np.ones((len(chosen), 1)) if annotations is None else np.asarray(annotations, np.float64)
     if matrix.shape != (len(chosen), len(names)):
-        raise ParameterError(f"annotations are {matrix.shape}, but {len(chosen)} variants and {len(names)} names are given.")
+        raise ParameterError(
+            f"annotations are {matrix.shape}, but {len(chosen)} variants and {len(names)} names are given."
+        )
     source = ChosenGenotypes.choose(data, index, chosen, sex=np.zeros(len(index), np.int8))
     moments = _joined(map_tasks(_measure, source.partitions, source.reader))
     maf = np.minimum(moments.mean, 2 - moments.mean) / 2
@@ -285,14 +290,18 @@ def _joined(parts: list[Moments]) -> Moments:
                      for name in ("called", "total", "squares")))  # fmt: skip
 
 
-def _ends(data: GenotypeData, variants: NDArray[np.int64], window: Reach, genetic_map: GeneticMap | None) -> NDArray[np.int64]:
+def _ends(
+    data: GenotypeData, variants: NDArray[np.int64], window: Reach, genetic_map: GeneticMap | None
+) -> NDArray[np.int64]:
     """Find the end (exclusive) of each variant's window, among the chosen variants."""
     if window.unit == "cM" and genetic_map is None:
-        raise ParameterError(f"a window of {window.size:g} cM needs a genetic map: give --map, or a window such as 1000kb.")
+        raise ParameterError(
+            f"a window of {window.size:g} cM needs a genetic map: give --map, or a window such as 1000kb."
+        )
     contig, position = data.variant_contig[variants], data.variant_position[variants]
     ends = np.empty(len(variants), np.int64)
     edges = np.flatnonzero(np.diff(contig, prepend=-1, append=-1))
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges.tolist()):
         where, name = position[start:stop], data.contig_id[contig[start]]
         back = np.flatnonzero(np.diff(where) < 0)
         if len(back):
@@ -328,7 +337,7 @@ def _runs(data: GenotypeData, variants: NDArray[np.int64], ends: NDArray[np.int6
     contig = data.variant_contig[variants]
     edges = np.flatnonzero(np.diff(contig, prepend=-1, append=-1))
     runs = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges.tolist()):
         widest = int(np.max(ends[start:stop] - np.arange(start, stop)))
         step = BLOCK * max(4, -(-2 * widest // BLOCK))
         for first in range(start, stop, step):

@@ -34,7 +34,7 @@ from biolmm.stages import Stages, content_hash
 log = logging.getLogger(__name__)
 
 _OURS = ("associations", "linear", "ssf", MODEL_FOLDER, "h2.tsv", "leads.tsv", "gamma.tsv", "loco.tsv", "eigen.tsv",
-         "pcs.tsv", "run.json", "report.html", "analysis.json")  # fmt: skip
+         "pcs.tsv", "sets.tsv", "run.json", "report.html", "analysis.json")  # fmt: skip
 
 
 @dataclass

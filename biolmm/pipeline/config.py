@@ -16,8 +16,9 @@ from biolmm.reml.fit import FitConfig
 from biolmm.store.collection import AskedEncoding
 from biolmm.store.samples import Which
 
-Method = Literal["mixed", "linear", "linear-only"]
-METHODS: tuple[Method, ...] = ("mixed", "linear", "linear-only")
+Method = Literal["mixed", "linear", "linear-only", "exact", "exact-p3d"]
+METHODS: tuple[Method, ...] = ("mixed", "linear", "linear-only", "exact", "exact-p3d")
+EXACT_METHODS = ("exact", "exact-p3d")
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ class AnalysisConfig:
     Attributes
     ----------
     method
-        `mixed`; `linear` runs the plain regression beside the mixed model; `linear-only` runs it alone.
+        `mixed`; `linear` runs the plain regression beside the mixed model; `linear-only` runs it alone; `exact` gives
+        every variant its own variance components, `exact-p3d` those of the null model, from an eigendecomposition.
     n_pcs
         Principal components added as covariates.
     ssf

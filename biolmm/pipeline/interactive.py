@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,20 @@ from biolmm.genotypes.source import ChosenGenotypes
 from biolmm.genotypes.standardised import standardise
 from biolmm.loco import solve_predictors
 from biolmm.memory import default_budget_bytes
+from biolmm.pipeline.config import Inputs
+from biolmm.pipeline.genotypes import open_data
 from biolmm.pipeline.inputs import match_samples
+from biolmm.places import place
 from biolmm.reml.fit import FitConfig, fit_null_model
 from biolmm.reml.model import NullModel, open_model_store
 from biolmm.reml.spectrum import SpectrumConfig
+from biolmm.store.collection import Collection
 from biolmm.store.data import GenotypeData
 from biolmm.store.open import genotype_store
 from biolmm.store.read import GenotypeStore
 
-Genotypes = GenotypeStore | xr.Dataset | Path | str
+Genotypes = GenotypeStore | Collection | xr.Dataset | Path | str | Sequence[Path | str]
+"""A store, what `open_store` returned, or genotype files of any format."""
 
 
 def fit(
@@ -45,7 +51,8 @@ def fit(
     Parameters
     ----------
     store
-        A store: a path, or what `open_store` returned.
+        A store: a path, or what `open_store` returned; or genotype files, which are then read for every pass that does not
+        fit in memory: convert what you analyse more than once.
     traits, covariates
         Tables indexed by sample id (or with a column `IID` or `sample_id`); samples are matched by id.
     known
@@ -72,7 +79,7 @@ def fit(
     Cost: see `fit_null_model` and `solve_predictors`. Up to half of the available memory holds packed genotypes.
     """
     cohort_config, fit_config = _split(options)
-    opened = genotype_store(store)
+    opened = _opened(store)
     cohort = align_cohort(opened.sample_id, traits, covariates, cohort_config)
     with threads(n_threads):
         operator = _operator(opened, cohort.sample_index, None, fit_config.alpha, fit_config.scale)
@@ -87,7 +94,7 @@ def scan(store: Genotypes, model: NullModel, *, linear: bool = False, n_threads:
     Parameters
     ----------
     store
-        Genotypes that hold every sample of the model, in any order.
+        Genotypes that hold every sample of the model, in any order: a store, or files of any format.
     model
         From `fit` or `open_model`.
     linear
@@ -113,7 +120,7 @@ def scan(store: Genotypes, model: NullModel, *, linear: bool = False, n_threads:
     """
     if model.loco is None:
         raise ParameterError("the model has no predictors: fit it with biolmm.fit.")
-    opened = genotype_store(store)
+    opened = _opened(store)
     own = open_model_store(model, opened)
     cohort = model.cohort()
     settings = model.settings
@@ -126,6 +133,16 @@ def scan(store: Genotypes, model: NullModel, *, linear: bool = False, n_threads:
             source = ChosenGenotypes.choose(opened, index)
         setup = prepare_scan(source, model, operator, ScanConfig(linear=linear))
     return scan_lazily(setup)
+
+
+def _opened(given: Genotypes) -> GenotypeData:
+    """Open what was given."""
+    if isinstance(given, GenotypeStore | Collection):
+        return given
+    if isinstance(given, xr.Dataset):
+        return genotype_store(given)
+    paths = [given] if isinstance(given, str | Path) else list(given)
+    return open_data([place(path) for path in paths], Inputs(genotypes=()))
 
 
 def _operator(

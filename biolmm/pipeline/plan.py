@@ -8,10 +8,11 @@ from biolmm.association.gamma import N_PAIRED, N_SAMPLED
 from biolmm.association.panel import MAF_CLASSES
 from biolmm.chunks import n_threads
 from biolmm.cohort import Cohort
+from biolmm.exact.plan import ExactShape, plan_exact
 from biolmm.genotypes.source import MAX_PARTITIONS
 from biolmm.linalg.krylov import OVERSAMPLING
 from biolmm.memory import Need, StagePlan
-from biolmm.pipeline.config import AnalysisConfig
+from biolmm.pipeline.config import EXACT_METHODS, AnalysisConfig
 from biolmm.pipeline.genotypes import AnalysisGenotypes
 from biolmm.pipeline.variants import ChosenVariants
 from biolmm.reml.fit import choose_solver
@@ -89,6 +90,8 @@ def plan_analysis(config: AnalysisConfig, shape: Shape, *, scan: bool = True) ->
     solver = choose_solver(config.fit, shape.n_samples, shape.n_variants, shape.n_systems, shape.n_traits)
     if config.method == "linear-only":
         return [_plan_scan(config, shape, solver)]
+    if config.method in EXACT_METHODS:
+        return plan_exact(_exact_shape(config, shape), _common(shape))
     stages = _plan_exact(shape) if solver == "exact" else _plan_stochastic(config, shape)
     if scan:
         return [*stages, _plan_scan(config, shape, solver)]
@@ -184,6 +187,20 @@ def _plan_exact(shape: Shape) -> list[StagePlan]:
         needs=(*_common(shape), matrices, Need("Cholesky factors", shape.n_traits * n * n * 8)),
     )  # fmt: skip
     return [fit, loco]
+
+
+def _exact_shape(config: AnalysisConfig, shape: Shape) -> ExactShape:
+    return ExactShape(
+        n_samples=shape.n_samples,
+        n_variants=shape.n_variants,
+        n_scanned=shape.n_scanned,
+        n_traits=shape.n_traits,
+        n_systems=shape.n_systems,
+        n_matrices=1 + (shape.n_contigs if config.fit.loco else 0),
+        read_bytes=shape.pass_bytes,
+        scan_bytes=shape.n_scanned * shape.scan_row_bytes,
+        n_covariates=shape.n_covariates + config.n_pcs,
+    )
 
 
 def _plan_scan(config: AnalysisConfig, shape: Shape, solver: str) -> StagePlan:

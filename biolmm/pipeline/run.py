@@ -11,7 +11,8 @@ from biolmm.chunks import threads
 from biolmm.errors import ParameterError
 from biolmm.mirror import mirrored
 from biolmm.pipeline.analysis import prepare, prepare_from_model, start_record, warnings_in
-from biolmm.pipeline.config import AnalysisConfig
+from biolmm.pipeline.config import EXACT_METHODS, AnalysisConfig
+from biolmm.pipeline.exact import check_exact, exact_stages, set_stage
 from biolmm.pipeline.inputs import open_fitted, refuse_inside
 from biolmm.pipeline.steps import (
     add_components,
@@ -35,9 +36,14 @@ def run_gwas(config: AnalysisConfig, *, overwrite: bool = False) -> RunRecord:
     UserError
         For every mistake in the inputs, before anything is computed.
     """
+    if config.method in EXACT_METHODS:
+        check_exact(config)
     with _running(config) as (config, record):
         analysis = prepare(config, record, overwrite=overwrite)
         add_components(analysis)
+        if config.method in EXACT_METHODS:
+            exact_stages(analysis)
+            return finish(analysis)
         if config.method == "linear-only":
             model = plain_model(analysis.operator, analysis.cohort)
         else:
@@ -59,10 +65,29 @@ def run_fit(config: AnalysisConfig, *, overwrite: bool = False) -> RunRecord:
         return record
 
 
+def run_sets(config: AnalysisConfig, set_file: Path, *, overwrite: bool = False) -> RunRecord:
+    """Test sets of variants as fixed effects of the exact model and write `sets.tsv`; `config.method` is `exact`.
+
+    Raises
+    ------
+    UserError
+        For every mistake in the inputs.
+    """
+    check_exact(config)
+    with _running(config) as (config, record):
+        analysis = prepare(config, record, overwrite=overwrite)
+        add_components(analysis)
+        set_stage(analysis, set_file)
+        record.write(config.out)
+        return record
+
+
 def run_scan_only(
     config: AnalysisConfig, model_folder: Path, *, loco: bool | None = None, overwrite: bool = False
 ) -> RunRecord:
     """Scan genotypes with a model that was fitted before, with its left-out predictors or, on request, without."""
+    if config.method in EXACT_METHODS:
+        raise ParameterError("the exact model keeps no predictors to scan with: use `biolmm gwas --method exact`.")
     refuse_inside(config.out, model_folder)
     with mirrored(model_folder, config.resources.scratch) as folder:
         config, model = open_fitted(config, folder, loco)

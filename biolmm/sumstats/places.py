@@ -80,7 +80,8 @@ def make_places(ranks: NDArray[np.integer], positions: NDArray[np.integer]) -> P
 
     Examples
     --------
-    >>> rank_of(make_places(np.array([3]), np.array([77]))).tolist(), position_of(make_places(np.array([3]), np.array([77]))).tolist()
+    >>> place = make_places(np.array([3]), np.array([77]))
+    >>> rank_of(place).tolist(), position_of(place).tolist()
     ([3], [77])
     """
     return (ranks.astype(np.uint64) << np.uint64(POSITION_BITS)) | positions.astype(np.uint64)

@@ -95,7 +95,9 @@ def test_the_estimate_is_the_maximum(people: Family, kind: str) -> None:
     found = dense(people, y)
     assert found.flag == ""
     free = [0, 1, 2, 3, 5] if kind == "none" else list(range(6))
-    theta, value = oracle.reml(people.K, y, people.X, np.nan_to_num(found.theta) * [1.05, 0.9, 0.95, 1.02, 0.9, 1.1], free)
+    theta, value = oracle.reml(
+        people.K, y, people.X, np.nan_to_num(found.theta) * [1.05, 0.9, 0.95, 1.02, 0.9, 1.1], free
+    )
     # Nelder–Mead cannot beat it, and what it finds is the same: −ℓ is flat to 1e-10, θ to its root.
     A, u = oracle.contrasts(y, people.X)
     mine = oracle.minus_log_likelihood(np.nan_to_num(found.theta), people.K, A, u)

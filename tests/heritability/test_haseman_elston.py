@@ -125,10 +125,12 @@ def test_annotations_share_out_all_of_h2(case: Case) -> None:
     estimates = solve_moments(case.moments, found, components)
     weight = dense.standardised(case.toy.calls)[1]
     w = case.weights[:, 1:]
-    member_m = np.column_stack([
-        case.blocks.overlap[:, 1:, 0],
-        case.blocks.m[:, 0],
-    ])
+    member_m = np.column_stack(
+        [
+            case.blocks.overlap[:, 1:, 0],
+            case.blocks.m[:, 0],
+        ]
+    )
     shared = partition(case.moments, found, estimates, member_m)
     for trait in range(len(TRAITS)):
         sigma2 = estimates.sigma2[trait]
@@ -169,9 +171,7 @@ def test_probes_estimate_the_traces_with_the_error_they_report(case: Case) -> No
     errors, reported = [], []
     for seed in range(25):
         columns = [trace_columns(r, np.zeros((len(keys), 0), np.float32), keys, 12, seed) for r in restrictions]
-        moments = block_moments(
-            case.operator, blocks, case.cohort.y, restrictions, case.cohort.class_of_trait, columns
-        )
+        moments = block_moments(case.operator, blocks, case.cohort.y, restrictions, case.cohort.class_of_trait, columns)
         estimates = solve_moments(moments, equations(moments, [0]), [0])
         errors.append(total_h2(estimates.sigma2) - truth)
         reported.append(estimates.h2_mc_se)

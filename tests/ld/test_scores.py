@@ -66,7 +66,9 @@ def test_the_definition(draw: st.DataObject) -> None:
     if encoding.is_dosage:
         noisy = np.where(calls < 0, np.nan, np.clip(calls + rng.normal(0, 0.2, calls.shape), 0, 2))
         data = replace(data, rows=rows_from_dosages(noisy, encoding))
-    genetic_map = GeneticMap("map", {str(c + 1): (np.array([0.0, 5e3, 25e3]), np.array([0.0, 0.4, 0.5])) for c in range(3)})
+    genetic_map = GeneticMap(
+        "map", {str(c + 1): (np.array([0.0, 5e3, 25e3]), np.array([0.0, 0.4, 0.5])) for c in range(3)}
+    )
     window = draw.draw(st.sampled_from([Reach(5000, "bp"), Reach(1), Reach(7), Reach(0.1, "cM"), Reach(10**9, "bp")]))
     config = LdScoreConfig(window, draw.draw(st.sampled_from([0.0, 0.1])))
     A = np.column_stack([np.ones(m), rng.integers(0, 2, m), rng.normal(size=m)])
@@ -108,7 +110,9 @@ def test_many_blocks_are_as_the_definition() -> None:
     calls = calls[calls.std(axis=1) > 0]
     data = data_of(calls, np.arange(1, len(calls) + 1))
     found = ld_scores(data, LdScoreConfig(Reach(700)))
-    dense = dense_ld_scores(calls.astype(float), np.arange(len(calls)), np.zeros(len(calls)), 700, np.ones((len(calls), 1)))
+    dense = dense_ld_scores(
+        calls.astype(float), np.arange(len(calls)), np.zeros(len(calls)), 700, np.ones((len(calls), 1))
+    )
     # About ten in single precision, from which the expectation of ten is taken: 1e-6 of it is left as an error.
     np.testing.assert_allclose(found.scores, dense, rtol=1e-5, atol=1e-5)
 

@@ -51,7 +51,9 @@ def regress(y, ld, w_ld, n, m, weigh, null, limit_ok, n_blocks):  # type: ignore
     for b in range(n_blocks):
         start = 0 if b == 0 else at[edges[b]]
         blocks[start:] = b
-    intercepts = [least_squares(X[blocks[at] != b], y[at][blocks[at] != b], w[blocks[at] != b])[1] for b in range(n_blocks)]
+    intercepts = [
+        least_squares(X[blocks[at] != b], y[at][blocks[at] != b], w[blocks[at] != b])[1] for b in range(n_blocks)
+    ]
     c, w = (first * x).sum() / (first * x**2).sum(), first
     for _ in range(2):
         w = weigh(least_squares(x[:, None], y - intercept, w)[0], intercept)

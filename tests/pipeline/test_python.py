@@ -57,6 +57,14 @@ def test_a_saved_model_scans_as_the_one_in_memory(
     assert {"linear_beta", "linear_chisq"} <= set(hits.data_vars)
 
 
+def test_files_are_scanned_as_they_are(disk: Disk, results: Path) -> None:
+    model = biolmm.open_model(results)
+    for given in (disk.bed, [str(disk.bed)], str(disk.bed)):
+        hits = biolmm.scan(given, model)
+        found = hits["chisq"].sel(traits="trait1").values
+        np.testing.assert_allclose(found, statistics(results)["chisq"], rtol=2e-4, atol=2e-4)
+
+
 def test_results_open_as_a_dataset(results: Path) -> None:
     data = biolmm.open_results(results)
     assert dict(data.sizes) == {"variants": 384, "traits": 2}

@@ -175,9 +175,9 @@ def test_vcztools_gives_a_vcf_of_it(store: GenotypeStore, exported: Path, tmp_pa
     region = subprocess.run(
         [*command, "--regions", "X:20-30", "--no-header"], capture_output=True, text=True, check=True
     )
-    assert len(region.stdout.splitlines()) == int(np.sum(
-        (store.variant_position + 1 >= 20) & (store.variant_position <= 30) & (store.variant_contig == 1)
-    ))  # fmt: skip; REF has two bases
+    assert len(region.stdout.splitlines()) == int(
+        np.sum((store.variant_position + 1 >= 20) & (store.variant_position <= 30) & (store.variant_contig == 1))
+    )  # fmt: skip; REF has two bases
 
 
 def test_sgkit_and_xarray_open_it(store: GenotypeStore, exported: Path) -> None:

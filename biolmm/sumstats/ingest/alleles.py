@@ -113,7 +113,7 @@ def are_valid(alleles: Alleles) -> NDArray[np.bool_]:
     codes = alleles.codes
     good = (codes < INVALID).all(axis=1)
     good &= ~((codes[:, 0] == codes[:, 1]) & (codes[:, 0] < LONG))
-    return good & ~_same_text(codes, alleles.spans, alleles.heap)
+    return np.asarray(good & ~_same_text(codes, alleles.spans, alleles.heap))
 
 
 def allele_keys(alleles: Alleles) -> tuple[NDArray[np.uint64], NDArray[np.int8]]:

@@ -38,7 +38,7 @@ def neg_log10_p_of_z(z: Vector) -> Vector:
     >>> neg_log10_p_of_z(np.array([0.0, 1.959963984540054])).round(6).tolist()
     [0.0, 1.30103]
     """
-    return np.abs((np.log(2.0) + log_ndtr(-np.abs(z))) / np.log(10.0))
+    return np.asarray(np.abs((np.log(2.0) + log_ndtr(-np.abs(z))) / np.log(10.0)))
 
 
 def read_statistics(fields: Fields, ranges: Ranges, *, n_given: float | None, exact: bool,
@@ -215,7 +215,7 @@ def _size(fields: Fields, given: float | None, status: NDArray[np.uint16]) -> Ve
         (cases, wrong), (controls, wrong_too) = fields.numbers("n_cases"), fields.numbers("n_controls")
         values, wrong = cases + controls, wrong | wrong_too
     elif given is not None:
-        values, wrong = np.full(fields.n, given), np.zeros(fields.n, bool)
+        values, wrong = np.full(fields.n, float(given)), np.zeros(fields.n, bool)
         if fields.has("n_missing"):
             missing, wrong = fields.numbers("n_missing")
             values -= np.where(np.isnan(missing), 0.0, missing)

@@ -16,7 +16,7 @@ from biolmm.sumstats.ingest.normalise import EFFECT_IS_REF, OTHER_IS_REF, UNKNOW
 from biolmm.sumstats.ingest.options import Rules, StudyInput
 from biolmm.sumstats.ingest.reference import Reference
 from biolmm.sumstats.ingest.roles import Layout
-from biolmm.sumstats.ingest.tokens import Spans, number_words, parse_rs_numbers, read_numbers, split_marker
+from biolmm.sumstats.ingest.tokens import Spans, number_words, parse_rs_numbers, read_numbers, same_words, split_marker
 from biolmm.sumstats.ingest.verdicts import Ranges
 from biolmm.sumstats.places import Contigs, make_places
 from biolmm.sumstats.status import Status

@@ -181,7 +181,7 @@ def _letter(codes, spans, heap, i, side, k):  # type: ignore[no-untyped-def]  # 
 @numba.njit(nogil=True, cache=True)
 def _matches(data, shape, position, codes, spans, heap, i, side):  # type: ignore[no-untyped-def]  # pragma: no cover
     length = 1 if codes[i, side] < LONG else spans[i, side, 1] - spans[i, side, 0]
-    for k in range(length):
+    for k in range(length):  # noqa: SIM110
         if _letter(codes, spans, heap, i, side, k) != base_at(data, shape, position + k):
             return False
     return True
@@ -198,9 +198,9 @@ def _normalise(  # type: ignore[no-untyped-def]  # pragma: no cover
         if a < LONG and b < LONG:
             base = base_at(data, shape, position[i])
             effect, other = _letter(codes, spans, heap, i, 0, 0), _letter(codes, spans, heap, i, 1, 0)
-            if base == other or base == effect:
+            if base in (other, effect):
                 effect_is_ref[i] = base == effect
-            elif base == complements[a] or base == complements[b]:
+            elif base in (complements[a], complements[b]):
                 complemented[i] = True
                 effect_is_ref[i] = base == complements[a]
             else:
@@ -226,7 +226,9 @@ def _normalise(  # type: ignore[no-untyped-def]  # pragma: no cover
             if left_0 <= 1 and left_1 <= 1:
                 break
             if left_0 == 1 or left_1 == 1:
-                if position[i] - front <= 1 or not _ends_alike(data, shape, position[i], codes, spans, heap, i, lengths, front, cut):
+                if position[i] - front <= 1 or not _ends_alike(
+                    data, shape, position[i], codes, spans, heap, i, lengths, front, cut
+                ):
                     break
                 front += 1
                 cut += 1

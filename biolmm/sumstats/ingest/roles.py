@@ -225,12 +225,16 @@ def find_layout(source: str, header: Sequence[str], chosen: Mapping[str, str] | 
     names = [name.strip().strip('"').removeprefix("#").lower() for name in header]
     repeated = {name for name in names if names.count(name) > 1 and name}
     spelled = {name.strip().strip('"'): at for at, name in enumerate(header)} | {n: at for at, n in enumerate(names)}
-    for column, role in chosen.items():
-        if column not in spelled and column.lower() not in spelled:
-            raise ParameterError(f"--map names a column {column!r} that {source} does not have; it has {named(header, 20)}.")
+    for given, role in chosen.items():
+        if given not in spelled and given.lower() not in spelled:
+            raise ParameterError(
+                f"--map names a column {given!r} that {source} does not have; it has {named(header, 20)}."
+            )
         if role not in ROLES and role != "ignore":
-            raise ParameterError(f"--map {column}={role}: there is no such role; there are {named(ROLES, len(ROLES))}, ignore.")
-    by_hand = {spelled.get(column, spelled.get(column.lower())): role for column, role in chosen.items()}
+            raise ParameterError(
+                f"--map {given}={role} of {source}: there is no such role; there are {named(ROLES, len(ROLES))}, ignore."
+            )
+    by_hand = {spelled.get(each, spelled.get(each.lower())): role for each, role in chosen.items()}
     known = next((each for each in FORMATS if each.signature <= set(names)), None)
     dictionary = known.columns if known else SYNONYMS
     column: dict[str, int] = {role: at for at, role in by_hand.items() if role != "ignore" and at is not None}

@@ -147,9 +147,11 @@ def _check(source: StudySource, reader: Reader, n_rows: int) -> None:
     reasons = {reason: count for reason, count in reader.counts.items() if reason != "records" and count}
     worst = max(reasons, key=lambda reason: reasons[reason])
     tests = f" (tests: {', '.join(sorted(reader.ranges.tests))})" if worst == "other_test" else ""
-    raise InputFileError(f"{name}: none of {n:,} records can be used; {reasons[worst]:,} because of {worst}{tests}. "
-                         f"Columns were read as {source.layout.format}: "
-                         f"{', '.join(f'{source.layout.names[at]}={role}' for role, at in source.layout.column.items())}.")  # fmt: skip
+    read_as = ", ".join(f"{source.layout.names[at]}={role}" for role, at in source.layout.column.items())
+    raise InputFileError(
+        f"{name}: none of {n:,} records can be used; {reasons[worst]:,} because of {worst}{tests}. Columns were read as "
+        f"{source.layout.format}: {read_as}."
+    )
 
 
 def _write_run(folder: Path, number: int, pending: Sequence[Records], ids: list[NDArray[np.void]],
@@ -246,9 +248,9 @@ def _is_sorted(place, key, line):  # type: ignore[no-untyped-def]  # pragma: no 
     for i in range(1, len(place)):
         if place[i] < place[i - 1]:
             return False
-        if place[i] == place[i - 1]:
-            if key[i] < key[i - 1] or (key[i] == key[i - 1] and line[i] < line[i - 1]):
-                return False
+        tied = place[i] == place[i - 1]
+        if tied and (key[i] < key[i - 1] or (key[i] == key[i - 1] and line[i] < line[i - 1])):
+            return False
     return True
 
 

@@ -22,7 +22,16 @@ from biolmm.sumstats.ingest.text import BLOCK_BYTES, TextBlocks, split_header
 from biolmm.sumstats.ingest.tokens import Spans, pick_subfields, tokenise
 
 PARQUET_ROWS = 1 << 18
-_VCF_KEYS = {"ES": "beta", "SE": "se", "LP": "neg_log10_p", "AF": "eaf", "SS": "n", "EZ": "z", "SI": "info", "NC": "n_cases"}
+_VCF_KEYS = {
+    "ES": "beta",
+    "SE": "se",
+    "LP": "neg_log10_p",
+    "AF": "eaf",
+    "SS": "n",
+    "EZ": "z",
+    "SI": "info",
+    "NC": "n_cases",
+}
 """FORMAT keys of GWAS-VCF 1.0; ALT is the effect allele, LP is −log10 p, SS (NS in 1.2) the sample size."""
 
 
@@ -77,7 +86,9 @@ def open_study(path: Path, chosen: Mapping[str, str] | None = None, *, trait: st
         raise InputFileError(f"{path} has no header: only comments and blank lines.")
     delimiter, names = split_header(header)
     if all(re.fullmatch(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?", name) or name in ("NA", ".") for name in names[1:]):
-        raise InputFileError(f"{path} has no header: line {n_lines} holds numbers ({header[:40]!r}). Put names in front.")
+        raise InputFileError(
+            f"{path} has no header: line {n_lines} holds numbers ({header[:40]!r}). Put names in front."
+        )
     return TextSource(path, n_lines, delimiter, find_layout(str(path), names, chosen), block_bytes)
 
 
@@ -193,7 +204,9 @@ class VcfSource(StudySource):
             raise InputFileError(f"{self.path} has no line '#CHROM … FORMAT STUDY': it is no GWAS-VCF.")
         studies = names[9:]
         if self.study is None and len(studies) > 1:
-            raise ParameterError(f"{self.path} holds {len(studies)} studies ({named(studies)}): say which with --trait.")
+            raise ParameterError(
+                f"{self.path} holds {len(studies)} studies ({named(studies)}): say which with --trait."
+            )
         if self.study is not None and self.study not in studies:
             raise ParameterError(f"{self.path} has no study {self.study!r}; it has {named(studies)}.")
         column = {"contig": 0, "position": 1, "rsid": 2, "other_allele": 3, "effect_allele": 4, "_format": 8,

@@ -67,7 +67,9 @@ class TextBlocks:
         try:
             return line.decode("utf-8").rstrip("\r")
         except UnicodeDecodeError:
-            raise InputFileError(f"{self.path}, line {self._line:,}: is not UTF-8 text. Save the file as UTF-8.") from None
+            raise InputFileError(
+                f"{self.path}, line {self._line:,}: is not UTF-8 text. Save the file as UTF-8."
+            ) from None
 
     def blocks(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Give what follows the header lines: the 1-based number of a block's first line, and its bytes, writable."""
@@ -123,7 +125,9 @@ class TextBlocks:
         except zlib.error as error:
             raise InputFileError(f"{self.path} is a damaged gzip file ({error}). Copy or make it again.") from None
         if not at_start:
-            raise InputFileError(f"{self.path} is a truncated gzip file: it ends within a member. Copy or make it again.")
+            raise InputFileError(
+                f"{self.path} is a truncated gzip file: it ends within a member. Copy or make it again."
+            )
 
     def _zstd(self) -> Iterator[bytes]:
         import pyarrow as pa

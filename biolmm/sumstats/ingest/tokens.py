@@ -130,11 +130,11 @@ def _scan_decimal(data, start, stop):  # type: ignore[no-untyped-def]  # pragma:
             any_digit = True
             if n_digits < 19:
                 mantissa = mantissa * np.uint64(10) + np.uint64(byte - 48)
-                n_digits += mantissa > 0
-                power -= point
+                n_digits += int(mantissa > 0)
+                power -= int(point)
             else:
                 cut = cut or byte != 48
-                power += not point
+                power += int(not point)
         elif byte == 46 and not point:
             point = True
         else:
@@ -156,7 +156,7 @@ def _scan_decimal(data, start, stop):  # type: ignore[no-untyped-def]  # pragma:
         while at < stop:
             if not 48 <= data[at] <= 57:
                 return False, negative, mantissa, 0, cut
-            exponent = exponent * 10 + np.int64(data[at]) - 48
+            exponent = exponent * 10 + int(data[at]) - 48
             at += 1
         power += -exponent if down else exponent
     return True, negative, mantissa, power, cut
@@ -220,7 +220,7 @@ def parse_tails(data, spans, out, problem):  # type: ignore[no-untyped-def]  # p
     for i in range(len(spans)):
         start, stop = spans[i, 0], spans[i, 1]
         problem[i] = 0
-        good, negative, mantissa, power, cut = _scan_decimal(data, start, stop)
+        good, negative, mantissa, power, _ = _scan_decimal(data, start, stop)
         if not good:
             out[i] = math.nan
             problem[i] = 0 if _is_missing(data, start, stop) else NOT_A_NUMBER
@@ -247,7 +247,7 @@ def parse_rs_numbers(data, spans, out):  # type: ignore[no-untyped-def]  # pragm
             if not 48 <= data[at] <= 57:
                 value = 0
                 break
-            value = value * 10 + (np.int64(data[at]) - 48)
+            value = value * 10 + (int(data[at]) - 48)
         out[i] = value
 
 

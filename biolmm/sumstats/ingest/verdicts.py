@@ -102,16 +102,46 @@ class Ranges:
         self._refuse(source, "odds_ratio", "odds_ratio_negative", 0.01, True,
                      "{share:.0%} of the odds ratios are below 0: these are effects (log odds ratios). "
                      "Say so: --map COLUMN=beta")  # fmt: skip
-        self._refuse(source, "p", "p_negative", 0.01, True,
-                     "{share:.0%} of the p-values are below 0: these are log10 p. Say so: --map COLUMN=log10_p")
-        self._refuse(source, "p", "p_above_one", 0.01, True,
-                     "{share:.0%} of the p-values are above 1: these are −log10 p. Say so: --map COLUMN=neg_log10_p")
-        self._refuse(source, "neg_log10_p", "neg_log10_p_negative", 0.01, True,
-                     "{share:.0%} of the −log10 p are below 0: these are log10 p. Say so: --map COLUMN=log10_p")
-        self._refuse(source, "log10_p", "log10_p_positive", 0.01, True,
-                     "{share:.0%} of the log10 p are above 0: these are −log10 p. Say so: --map COLUMN=neg_log10_p")
-        self._refuse(source, "eaf", "eaf_percent", 0.1, True,
-                     "{share:.0%} of the frequencies are above 1: these are percentages; divide them by 100")
+        self._refuse(
+            source,
+            "p",
+            "p_negative",
+            0.01,
+            True,
+            "{share:.0%} of the p-values are below 0: these are log10 p. Say so: --map COLUMN=log10_p",
+        )
+        self._refuse(
+            source,
+            "p",
+            "p_above_one",
+            0.01,
+            True,
+            "{share:.0%} of the p-values are above 1: these are −log10 p. Say so: --map COLUMN=neg_log10_p",
+        )
+        self._refuse(
+            source,
+            "neg_log10_p",
+            "neg_log10_p_negative",
+            0.01,
+            True,
+            "{share:.0%} of the −log10 p are below 0: these are log10 p. Say so: --map COLUMN=log10_p",
+        )
+        self._refuse(
+            source,
+            "log10_p",
+            "log10_p_positive",
+            0.01,
+            True,
+            "{share:.0%} of the log10 p are above 0: these are −log10 p. Say so: --map COLUMN=neg_log10_p",
+        )
+        self._refuse(
+            source,
+            "eaf",
+            "eaf_percent",
+            0.1,
+            True,
+            "{share:.0%} of the frequencies are above 1: these are percentages; divide them by 100",
+        )
         self._refuse(source, "eaf", "eaf_outside", 0.5, True,
                      "{share:.0%} of the frequencies are outside 0 to 1: this is another column. "
                      "Leave it out: --map COLUMN=ignore")  # fmt: skip
@@ -141,7 +171,7 @@ class Ranges:
             found.append("no frequency is above 0.5: these may be minor, not effect allele frequencies, by which "
                          "palindromic variants must not be resolved (--palindromic drop)")  # fmt: skip
         for part, whole, words in (
-            ("p_zero", "p", "p-values are 0, too small for the program that wrote them; beta / se was used"),
+            ("p_zero", "p", "p-values are 0, too small for the program that wrote them; beta / se is used where there is se"),
             ("p_above_one", "p", "p-values are above 1"),
             ("se_not_positive", "se", "standard errors are not above 0"),
             ("eaf_outside", "eaf", "frequencies are outside 0 to 1"),

@@ -43,8 +43,8 @@ class Sizes:
 
     chunk_variants: int = CHUNK_VARIANTS
     stretch_rows: int = STRETCH_ROWS
-    block_bytes: int = 32 * 1024**2
-    run_rows: int = 1 << 20
+    block_bytes: int = 16 * 1024**2
+    run_rows: int = 1 << 19
 
 
 def add_studies(path: Path, studies: Sequence[StudyInput], rules: Rules | None = None, *, replacing: bool = False,
@@ -147,7 +147,9 @@ def _agreed_rules(old: SumstatsStore | None, rules: Rules | None) -> Rules:
     different = [name for name in mine if mine[name] != theirs[name] and name != "effects_from_z"]
     if different:
         pairs = (f"{name} {theirs[name]} (now {mine[name]})" for name in different)
-        raise ParameterError(f"{old.path} was made with {named(pairs)}: add with the same rules, or make another store.")
+        raise ParameterError(
+            f"{old.path} was made with {named(pairs)}: add with the same rules, or make another store."
+        )
     return rules
 
 
@@ -203,7 +205,9 @@ def _read_all(aside: Aside, old: SumstatsStore | None, studies: Sequence[StudyIn
 
     def read(at: int) -> StudyRuns:
         study, source = studies[at], sources[at]
-        key = content_hash(_identity(study), rules.as_json(), str(rules.reference), others, old.fingerprint if old else None)
+        key = content_hash(
+            _identity(study), rules.as_json(), str(rules.reference), others, old.fingerprint if old else None
+        )
         folder = aside.root / "runs" / key
         found = StudyRuns.open(folder)
         if found is None:
@@ -260,7 +264,8 @@ def _merge_all(writer: ChunkWriter, old: SumstatsStore | None, studies: Sequence
     catalogue = OldCatalogue(old) if old is not None else None
     gathered = Gathered(len(runs), writer.chunk_variants)
     counts: list[Counter[str]] = [Counter(each.meta["counts"]) for each in runs]
-    n_variants, first_places = 0, []
+    n_variants = 0
+    first_places: list[int] = []
     stretches = cut_genome(old, runs, sizes.stretch_rows)
     for number, (low, high) in enumerate(stretches, 1):
         before = catalogue.read(low, high) if catalogue is not None else Variants.none()
@@ -294,7 +299,9 @@ def _source(study: StudyInput, runs: StudyRuns) -> dict[str, Any]:
     files = open_study(study.path, study.columns, trait=study.trait).paths
     return {
         "name": study.name,
-        "source": [{"path": str(file.absolute()), "n_bytes": file.stat().st_size, "crc32c": _crc32c(file)} for file in files],
+        "source": [
+            {"path": str(file.absolute()), "n_bytes": file.stat().st_size, "crc32c": _crc32c(file)} for file in files
+        ],
         "format": runs.meta["format"],
         "build": study.build,
         "trait_type": study.trait_type,

@@ -209,7 +209,7 @@ def _find_texts(data, spans):  # type: ignore[no-untyped-def]  # pragma: no cove
             return False
         length = 0
         for k in range(4):
-            length |= np.int64(data[at + k]) << (8 * k)
+            length |= int(data[at + k]) << (8 * k)
         at += 4
         spans[i, 0] = at
         at += length

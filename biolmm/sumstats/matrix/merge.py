@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -59,7 +60,9 @@ class Variants:
     def none(cls) -> Variants:
         """Give no variants."""
         alleles = Alleles(np.empty((0, 2), np.int8), np.empty((0, 2, 2), np.int64), np.empty(0, np.uint8))
-        return cls.of(np.empty(0, np.uint64), alleles, np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
+        return cls.of(
+            np.empty(0, np.uint64), alleles, np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64)
+        )
 
     def take(self, rows: NDArray[np.int64]) -> Variants:
         """Choose variants."""
@@ -71,9 +74,12 @@ def join_variants(parts: Sequence[Variants]) -> Variants:
     """Put stretches one behind the other."""
     if len(parts) == 1:
         return parts[0]
-    return Variants(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("place", "key", "way")),
-                    join_alleles([part.alleles for part in parts]),
-                    *(np.concatenate([getattr(part, name) for part in parts]) for name in ("rsid", "eaf", "old")))  # fmt: skip
+
+    def joined(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    return Variants(joined("place"), joined("key"), joined("way"), join_alleles([part.alleles for part in parts]),
+                    joined("rsid"), joined("eaf"), joined("old"))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +91,9 @@ class Cells:
     status: NDArray[np.uint16]
 
 
-def merge_stretch(old: Variants, studies: Sequence[Records], rules: Rules) -> tuple[Variants, list[Cells], list[Counter[str]]]:
+def merge_stretch(
+    old: Variants, studies: Sequence[Records], rules: Rules
+) -> tuple[Variants, list[Cells], list[Counter[str]]]:
     """Extend a catalogue's stretch by what the studies bring, and turn their records to its alleles.
 
     Parameters
@@ -108,7 +116,9 @@ def merge_stretch(old: Variants, studies: Sequence[Records], rules: Rules) -> tu
         for records, counted in zip(studies, counts, strict=True):
             variants = _extended(variants, records, is_sure, counted)
     rsid, eaf = variants.rsid.copy(), variants.eaf.copy()
-    cells = [_turned(variants, records, rules, rsid, eaf, counted) for records, counted in zip(studies, counts, strict=True)]
+    cells = [
+        _turned(variants, records, rules, rsid, eaf, counted) for records, counted in zip(studies, counts, strict=True)
+    ]
     found = Variants(variants.place, variants.key, variants.way, variants.alleles, rsid, eaf, variants.old)
     return found, cells, counts
 

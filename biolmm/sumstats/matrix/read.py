@@ -314,7 +314,8 @@ class SumstatsStore:
         dropped = [name for name in ("chunk_first_place", CATALOGUE_CRC32C, CELLS_CRC32C) if name in dataset]
         dataset = dataset.drop_vars(dropped).set_coords(["study_id", *CATALOGUE, "contig_id"])
         dataset.attrs = {"biolmm_sumstats": str(self.path), "fingerprint": self.fingerprint, "build": self.build or ""}
-        return dataset.assign_coords(studies=list(self.study_id))
+        labelled: xr.Dataset = dataset.assign_coords(studies=list(self.study_id))
+        return labelled
 
     def _checked(self, file: str, crc32c: int) -> bytes:
         content = self._content(file)
@@ -343,10 +344,12 @@ def read_attributes(path: Path) -> dict[str, Any]:
     """
     try:
         metadata = json.loads((path / "zarr.json").read_bytes())
-        attributes = metadata["attributes"]
+        attributes: dict[str, Any] = metadata["attributes"]
     except (FileNotFoundError, NotADirectoryError):
         if path.exists():
-            raise StoreFormatError(f"{path} is no store of summary statistics: make one with `biolmm sumstats add`.") from None
+            raise StoreFormatError(
+                f"{path} is no store of summary statistics: make one with `biolmm sumstats add`."
+            ) from None
         raise InputFileError(f"{path} does not exist: make it with `biolmm sumstats add`.") from None
     except OSError as error:
         raise InputFileError(f"{path} cannot be read: {error.strerror or error}.") from None
@@ -360,5 +363,3 @@ def read_attributes(path: Path) -> dict[str, Any]:
     if attributes.get(ATTRIBUTES_CRC32C) != attributes_crc32c(attributes) or any(n not in attributes for n in _NEEDED):
         raise DamagedStoreError(f"{path} is damaged: its attributes have changed since they were written. {_RESTORE}")
     return attributes
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,9 @@ STRETCH_ROWS = 1 << 20
 _END = 1 << 63
 
 
-def cut_genome(old: SumstatsStore | None, studies: Sequence[StudyRuns], rows: int = STRETCH_ROWS) -> list[tuple[int, int]]:
+def cut_genome(
+    old: SumstatsStore | None, studies: Sequence[StudyRuns], rows: int = STRETCH_ROWS
+) -> list[tuple[int, int]]:
     """Cut the genome into stretches of about `rows` records each: first place, and the place behind the last.
 
     Records of one place are never apart.
@@ -36,7 +39,7 @@ def cut_genome(old: SumstatsStore | None, studies: Sequence[StudyRuns], rows: in
     filled = np.cumsum(np.concatenate([np.empty(0, np.int64), *weights])[order]) // rows
     cuts = joined[order][np.flatnonzero(np.diff(filled, prepend=0) > 0)]
     bounds = [0, *(int(place) for place in np.unique(cuts)), _END]
-    return [(low, high) for low, high in zip(bounds, bounds[1:], strict=False) if low < high]
+    return [(low, high) for low, high in pairwise(bounds) if low < high]
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,9 @@ class Aside:
             if self.root.exists():
                 strange = {entry.name for entry in self.root.iterdir()} - _ENTRIES
                 if strange or not self.root.is_dir():
-                    raise OutputError(f"{self.root} holds {', '.join(sorted(strange)[:3])}, which is not of biolmm: move it.")
+                    raise OutputError(
+                        f"{self.root} holds {', '.join(sorted(strange)[:3])}, which is not of biolmm: move it."
+                    )
             if self._key() != key:
                 for name in ("key.json", "store", "markers", "scratch"):
                     remove(self.root / name)
@@ -228,7 +230,7 @@ class ChunkWriter:
 
     def _write_catalogue(self, chunk: int, variants: Variants) -> NDArray[np.uint32]:
         size, sums = self.chunk_variants, []
-        numbers = {
+        numbers: dict[str, NDArray[Any]] = {
             CONTIG: np.searchsorted(np.array(self.contig_ranks), rank_of(variants.place)),
             POSITION: position_of(variants.place),
             RSID: variants.rsid,
@@ -270,7 +272,9 @@ class ChunkWriter:
         rows, study, sums = task.old_rows, task.column.old, []
         start, stop = task.chunk * self.chunk_variants, task.chunk * self.chunk_variants + len(rows)
         same = self.old.chunk_variants == self.chunk_variants and task.chunk < self.old.n_chunks
-        same = same and self.old.chunk_range(task.chunk) == (start, stop) and np.array_equal(rows, np.arange(start, stop))
+        same = (
+            same and self.old.chunk_range(task.chunk) == (start, stop) and np.array_equal(rows, np.arange(start, stop))
+        )
         there = np.flatnonzero(rows >= 0)
         for name in CELLS:
             if same:
@@ -331,4 +335,3 @@ def gather(store: SumstatsStore, name: str, study: int, rows: NDArray[np.int64])
         if len(inside):
             parts.append(store.read_cells(name, chunk, study)[inside - chunk * store.chunk_variants])
     return np.concatenate(parts)
-

@@ -1,0 +1,112 @@
+"""The exact model as stages of an analysis: `gwas --method exact` and `exact-p3d`, and tests of sets of variants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from biolmm.association.leads import best_of_loci
+from biolmm.atomic import atomic_path
+from biolmm.errors import ParameterError
+from biolmm.exact import ExactConfig, ExactScan, run_exact
+from biolmm.exact.run import h2_table
+from biolmm.exact.sets import SET_COLUMNS, set_tests
+from biolmm.files.variant_sets import read_variant_sets
+from biolmm.pipeline.analysis import Analysis
+from biolmm.pipeline.config import AnalysisConfig
+from biolmm.results.tables import MISSING, write_result_table
+from biolmm.schema import LEAD_COLUMNS
+from biolmm.stages import content_hash
+from biolmm.store.collection import Collection
+from biolmm.store.convert import check_unchanged
+
+SETS_NAME = "sets.tsv"
+
+
+def check_exact(config: AnalysisConfig) -> None:
+    """Refuse options that mean nothing to the exact model.
+
+    Raises
+    ------
+    ParameterError
+        Naming the option.
+    """
+    if config.known_model is not None:
+        raise ParameterError("--known-model has spectra of the streaming solver: leave it out with --method exact.")
+    if config.method == "exact" and config.fit.fixed_h2 is not None:
+        raise ParameterError(
+            "--fixed-h2 fixes what --method exact estimates for every variant: leave it out, or use --method exact-p3d."
+        )
+
+
+def exact_scan(analysis: Analysis) -> ExactScan:
+    """Put traits, genotypes and relatedness of an analysis together."""
+    config = analysis.config
+    exact = ExactConfig(loco=config.fit.loco, fixed_ratio=config.method == "exact-p3d", filters=config.scan.filters)
+    return ExactScan.of(analysis.operator, analysis.cohort, analysis.scanned, exact)
+
+
+def exact_stages(analysis: Analysis) -> None:
+    """Fit the null model, test every variant, and find the leads."""
+    config, stages, record = analysis.config, analysis.stages, analysis.record
+    scan = exact_scan(analysis)
+    h2 = _null_model(analysis, scan)
+    with analysis.stage("exact tests") as cost:
+        fixed = config.fit.fixed_h2
+        ratios = h2["h2"].tolist() if fixed is None else [fixed] * len(h2)
+        summary = run_exact(scan, config.out, stages.root / f"exact-{analysis.scan_key}", ratios)
+        if isinstance(analysis.scanned.store, Collection):
+            check_unchanged(analysis.scanned.store)
+        cost["resumed"] = summary.n_resumed == summary.n_parts
+        cost["passes"] = 0 if cost["resumed"] else 1
+        cost["read_bytes"] = analysis.scanned.n_bytes * cost["passes"]
+    record.counts["variants"] = {
+        "genotypes": analysis.scanned.store.n_variants,
+        "model": analysis.operator.n_variants,
+        "scanned": summary.n_variants,
+        "monomorphic": summary.n_monomorphic,
+    }
+    for option, count in summary.removed.items():
+        threshold = getattr(config.scan.filters, option.removeprefix("--").replace("-", "_"))
+        record.add_dropped("variants", f"{option} {threshold:g}", [], n=count)
+    for trait, count in summary.n_without_statistics.items():
+        record.add_dropped("variants", f"no statistics for {trait}: no variation left", [], n=count)
+    with analysis.stage("leads"):
+        traits = analysis.cohort.trait_names
+        leads = best_of_loci(config.out, traits, config.scan.lead_neg_log10_p, config.scan.lead_window_bp)
+        write_result_table(config.out, "leads", leads.reindex(columns=list(LEAD_COLUMNS)))
+
+
+def _null_model(analysis: Analysis, scan: ExactScan) -> pd.DataFrame:
+    """Estimate every trait's heritability, or read it where it is finished, and write `h2.tsv`."""
+    with analysis.stage("null model") as cost:
+
+        def build(path: Path) -> None:
+            h2_table(analysis.cohort, scan.components()).to_parquet(path)
+
+        key = content_hash(analysis.key, "exact")
+        path, cost["resumed"] = analysis.stages.run("exact-null.parquet", key, build)
+        h2 = pd.read_parquet(path)
+    write_result_table(analysis.config.out, "h2", h2)
+    for row in h2.to_dict("records"):
+        analysis.record.traits[str(row["trait"])] = {"n": int(row["n"]), "solver": "exact"}
+    return h2
+
+
+def set_stage(analysis: Analysis, set_file: Path) -> pd.DataFrame:
+    """Test the sets of a file and write `sets.tsv`."""
+    sets = read_variant_sets(set_file)
+    analysis.record.add_input("set_file", set_file)
+    scan = exact_scan(analysis)
+    with analysis.stage("sets") as cost:
+
+        def build(path: Path) -> None:
+            set_tests(scan, sets).to_parquet(path)
+
+        key = content_hash(analysis.scan_key, "sets", [(s.name, s.variants, s.weights) for s in sets])
+        path, cost["resumed"] = analysis.stages.run("sets.parquet", key, build)
+        table = pd.read_parquet(path)
+    with atomic_path(analysis.config.out / SETS_NAME) as aside:
+        table.to_csv(aside, sep="\t", index=False, na_rep=MISSING, columns=list(SET_COLUMNS))
+    return table

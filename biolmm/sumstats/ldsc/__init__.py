@@ -1,0 +1,1 @@
+"""LD score regression: heritability, confounding, genetic correlation, enrichment of annotations."""

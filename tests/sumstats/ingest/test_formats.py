@@ -1,0 +1,203 @@
+"""One small file a program, written by hand from its documentation: alleles, effects, frequencies, p and N are read right."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from biolmm.sumstats.ingest.options import Rules, StudyInput
+from biolmm.sumstats.ingest.roles import FORMATS, ROLES, SYNONYMS
+from biolmm.sumstats.ingest.sources import open_study
+from biolmm.sumstats.matrix.change import add_studies
+from biolmm.sumstats.matrix.read import SumstatsStore
+from running import Disk, simulate, statistics
+
+EXACT = Rules(exact=True)
+
+LAYOUTS: dict[str, tuple[str, str]] = {
+    "GWAS-SSF": ("chromosome\tbase_pair_location\teffect_allele\tother_allele\tbeta\tstandard_error\t"
+                 "effect_allele_frequency\tp_value\trsid\tn\n",
+                 "1\t1000\tG\tA\t0.1\t0.05\t0.2\t0.0455\trs5\t5000\n"),
+    "regenie": ("CHROM GENPOS ID ALLELE0 ALLELE1 A1FREQ INFO N TEST BETA SE CHISQ LOG10P EXTRA\n",
+                "1 1000 rs5 A G 0.2 0.9 5000 ADD 0.1 0.05 4 1.342 NA\n1 1000 rs5 A G 0.2 0.9 5000 DOM 0.7 0.05 4 1.342 NA\n"),
+    "SAIGE": ("CHR\tPOS\tMarkerID\tAllele1\tAllele2\tAC_Allele2\tAF_Allele2\tMissingRate\tBETA\tSE\tTstat\tvar\tp.value\t"
+              "p.value.NA\tIs.SPA\tAF_case\tAF_ctrl\tN_case\tN_ctrl\n",
+              "1\t1000\trs5\tA\tG\t2000\t0.2\t0\t0.1\t0.05\t1\t1\t0.0455\t0.04\tfalse\t0.21\t0.19\t2000\t3000\n"),
+    "BOLT-LMM": ("SNP\tCHR\tBP\tGENPOS\tALLELE1\tALLELE0\tA1FREQ\tF_MISS\tCHISQ_LINREG\tP_LINREG\tBETA\tSE\t"
+                 "CHISQ_BOLT_LMM_INF\tP_BOLT_LMM_INF\tCHISQ_BOLT_LMM\tP_BOLT_LMM\n",
+                 "rs5\t1\t1000\t0.1\tG\tA\t0.2\t0\t3\t0.08\t0.1\t0.05\t4\t0.045\t4\t0.0455\n"),
+    "fastGWA": ("CHR\tSNP\tPOS\tA1\tA2\tN\tAF1\tBETA\tSE\tP\n", "1\trs5\t1000\tG\tA\t5000\t0.2\t0.1\t0.05\t0.0455\n"),
+    "PLINK 2": ("#CHROM\tPOS\tID\tREF\tALT\tA1\tA1_FREQ\tTEST\tOBS_CT\tBETA\tSE\tT_STAT\tP\tERRCODE\n",
+                "1\t1000\trs5\tA\tG\tG\t0.2\tADD\t5000\t0.1\t0.05\t2\t0.0455\t.\n"
+                "1\t1000\trs5\tA\tG\tG\t0.2\tAGE\t5000\t3\t0.05\t2\t0.0455\t.\n"),
+    "PLINK 2 logistic": ("#CHROM\tPOS\tID\tREF\tALT\tPROVISIONAL_REF?\tA1\tOMITTED\tA1_FREQ\tTEST\tOBS_CT\tOR\tLOG(OR)_SE\t"
+                         "Z_STAT\tLOG10_P\tERRCODE\n",
+                         "1\t1000\trs5\tA\tG\tN\tA\tG\t0.8\tADD\t5000\t0.904837418\t0.05\t-2\t1.342\t.\n"),
+    "PLINK 1": (" CHR  SNP   BP  A1  F_A  F_U  A2  CHISQ  P  OR  SE  L95  U95 \n",
+                "   1  rs5  1000  G  0.21  0.2  A  4  0.0455  1.105170918  0.05  1.002  1.219 \n"),
+    "GEMMA": ("chr\trs\tps\tn_miss\tallele1\tallele0\taf\tbeta\tse\tlogl_H1\tl_remle\tp_wald\n",
+              "1\trs5\t1000\t10\tG\tA\t0.2\t0.1\t0.05\t-1\t1\t0.0455\n"),
+    "METAL": ("MarkerName\tAllele1\tAllele2\tFreq1\tFreqSE\tEffect\tStdErr\tP-value\tDirection\n",
+              "chr1:1000:A:G\ta\tg\t0.8\t0.01\t-0.1\t0.05\t0.0455\t+-\n"),
+    "table": ("SNP,CHR,BP,EA,NEA,EAF,OR,OR_95L,OR_95U,P,N\n",
+              "rs5,chr1,1000,G,A,0.2,1.105170918,1.0020052,1.2189587,0.0455,5000\n"),
+    "GWAS-VCF": ("##fileformat=VCFv4.2\n##contig=<ID=1>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tIEU\n",
+                 "1\t1000\trs5\tA\tG\t.\tPASS\tAF=0.2\tES:SE:LP:AF:SS:ID\t0.1:0.05:1.342:0.2:5000:rs5\n"
+                 "1\t2000\trs6\tA\tC\t.\tPASS\t.\tES:SE:LP:ID\t0.3:0.1:3:rs6\n"),
+}  # fmt: skip
+
+
+def only(folder: Path, name: str, text: str | bytes, rules: Rules = EXACT, **said: Any) -> SumstatsStore:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return add_studies(folder / f"{name}.zarr", [StudyInput(path, name="study", **said)], rules)
+
+
+def first(store: SumstatsStore) -> dict[str, Any]:
+    data = store.to_dataset().load()
+    row = {name: float(data[name].values[0, 0]) for name in ("beta", "se", "eaf", "info", "n", "neg_log10_p")}
+    row |= {"contig": str(data["contig_id"].values[0]), "position": int(data["variant_position"].values[0]),
+            "alleles": data["variant_allele"].values[0].tolist(), "rsid": int(data["variant_rsid"].values[0])}  # fmt: skip
+    return row
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_each_program(tmp_path: Path, name: str) -> None:
+    header, lines = LAYOUTS[name]
+    store = only(
+        tmp_path, "f.txt", header + lines, n=5010 if name in ("BOLT-LMM", "METAL", "GEMMA", "PLINK 1") else None
+    )
+    found = first(store)
+    assert (found["contig"], found["position"]) == ("1", 1000)
+    expected_format = "PLINK 2" if name.startswith("PLINK 2") else name
+    assert store.studies[0]["format"] == expected_format
+    declares_ref = name in ("regenie", "SAIGE", "PLINK 2", "PLINK 2 logistic", "GWAS-VCF")
+    assert found["alleles"] == (["G", "A"] if name == "METAL" else ["A", "G"]), declares_ref
+    sign = -1 if name == "METAL" else 1
+    assert sign * found["beta"] == pytest.approx(0.1, abs=1e-9)
+    assert found["se"] == pytest.approx(0.05, abs=1e-6)
+    assert found["eaf"] == pytest.approx(0.8 if name == "METAL" else 0.2, abs=1e-12)
+    assert found["neg_log10_p"] == pytest.approx(-math.log10(0.0455), abs=2e-4)
+    assert found["n"] == {"METAL": 5010, "BOLT-LMM": 5010, "PLINK 1": 5010}.get(name, 5000)
+    assert found["rsid"] == (0 if name == "METAL" else 5)
+    assert store.n_variants == (2 if name == "GWAS-VCF" else 1)
+
+
+def test_vcf_cells_follow_their_own_format(tmp_path: Path) -> None:
+    data = only(tmp_path, "f.vcf", "".join(LAYOUTS["GWAS-VCF"])).to_dataset().load()
+    assert data["beta"].values[:, 0].tolist() == [0.1, 0.3]
+    assert data["neg_log10_p"].values[:, 0].tolist() == [1.342, 3]
+    assert math.isnan(data["eaf"].values[1, 0]) and math.isnan(data["n"].values[1, 0])
+
+
+def test_ldsc_gets_places_from_the_catalogue(tmp_path: Path) -> None:
+    store = only(tmp_path, "ssf.tsv", "".join(LAYOUTS["GWAS-SSF"]))
+    (tmp_path / "trait.sumstats").write_text("SNP\tA1\tA2\tZ\tN\nrs5\tA\tG\t-2\t900\nrs99\tA\tG\t1\t900\n")
+    store = add_studies(store.path, [StudyInput(tmp_path / "trait.sumstats")], None)
+    data = store.to_dataset().load()
+    assert store.n_variants == 1 and store.study_id == ("study", "trait")
+    assert data["beta"].values[0, 1] == 1 and data["n"].values[0, 1] == 900 and math.isnan(data["se"].values[0, 1])
+    assert data["neg_log10_p"].values[0, 1] == pytest.approx(-math.log10(math.erfc(2 / math.sqrt(2))), rel=1e-12)
+    assert store.studies[1]["counts"]["unknown_id"] == 1
+
+
+def test_effects_from_z(tmp_path: Path) -> None:
+    text = "CHR\tPOS\tA1\tA2\tZ\tN\tEAF\n1\t10\tA\tG\t3\t991\t0.5\n"
+    found = first(only(tmp_path, "z.tsv", text, Rules(exact=True, effects_from_z=True)))
+    assert found["se"] == pytest.approx(1 / math.sqrt(0.5 * 1000)) and found["beta"] == pytest.approx(3 * found["se"])
+
+
+@pytest.mark.parametrize("pack", ["plain", "gzip", "bgzip", "zstd", "crlf", "bom", "quotes", "spaces", "semicolons"])
+def test_each_wrapping(tmp_path: Path, pack: str) -> None:
+    text = "".join(LAYOUTS["GWAS-SSF"])
+    more = text + "2\t7\tT\tC\t-0.2\t0.05\t0.3\t6.3e-5\trs6\t5000\n"
+    content: dict[str, Callable[[], bytes]] = {
+        "plain": lambda: more.encode(),
+        "gzip": lambda: gzip.compress(more.encode()),
+        "bgzip": lambda: gzip.compress(more[:150].encode()) + gzip.compress(more[150:].encode()) + gzip.compress(b""),
+        "zstd": lambda: pa.compress(more.encode(), "zstd", asbytes=True),
+        "crlf": lambda: more.replace("\n", "\r\n").encode(),
+        "bom": lambda: b"\xef\xbb\xbf" + more.encode(),
+        "quotes": lambda: "\n".join(
+            "\t".join(f'"{f}"' for f in line.split("\t")) for line in more.splitlines()
+        ).encode(),
+        "spaces": lambda: more.replace("\t", "   ").encode(),
+        "semicolons": lambda: more.replace("\t", ";").encode(),
+    }
+    store = only(tmp_path, "f.any", content[pack](), Rules(exact=True, palindromic="trust"))
+    data = store.to_dataset().load()
+    assert data["beta"].values[:, 0].tolist() == [0.1, -0.2] and data["n"].values[:, 0].tolist() == [5000, 5000]
+    assert store.contig_id == ("1", "2")
+
+
+def test_parquet_and_numbers_as_text(tmp_path: Path) -> None:
+    table = pa.table({"chromosome": pa.array([1, 23]), "base_pair_location": pa.array([5, 6], pa.int32()),
+                      "effect_allele": pa.array(["A", "C"]).dictionary_encode(), "other_allele": ["G", "T"],
+                      "beta": [0.1, None], "standard_error": pa.array([0.05, 0.1], pa.float32()),
+                      "p_value": ["1e-5000", "0.3"], "n": pa.array([10, 20])})  # fmt: skip
+    pq.write_table(table, tmp_path / "t.parquet")
+    store = add_studies(tmp_path / "s.zarr", [StudyInput(tmp_path / "t.parquet")], EXACT)
+    data = store.to_dataset().load()
+    assert store.contig_id == ("1", "X")
+    assert data["neg_log10_p"].values[0, 0] == 5000 and math.isnan(data["beta"].values[1, 0])
+    assert store.studies[0]["counts"]["bad_effect"] == 1
+
+
+def test_our_own_results(tmp_path: Path) -> None:
+    simulate(tmp_path)
+    out = Disk(tmp_path).gwas(tmp_path / "out")
+    store = add_studies(tmp_path / "s.zarr", [StudyInput(out, trait=t) for t in ("trait1", "trait2")],
+                        Rules(exact=True, palindromic="trust"))  # fmt: skip
+    assert store.study_id == ("out:trait1", "out:trait2")
+    data = store.to_dataset().load()
+    for column, trait in enumerate(("trait1", "trait2")):
+        frame = statistics(out, trait).dropna(subset="beta")
+        at = {(c, p): i for i, (c, p) in enumerate(zip(data["variant_contig"].values, data["variant_position"].values,
+                                                       strict=True))}  # fmt: skip
+        rows = [
+            at[store.contig_id.index(c), p]
+            for c, p in zip(frame["chromosome"], frame["base_pair_location"], strict=True)
+        ]
+        for name, theirs in (
+            ("beta", "beta"),
+            ("se", "standard_error"),
+            ("neg_log10_p", "neg_log_10_p_value"),
+            ("n", "n"),
+        ):
+            assert np.array_equal(data[name].values[rows, column], frame[theirs].to_numpy(float))
+        assert data["variant_allele"].values[rows, 1].tolist() == frame["effect_allele"].tolist()
+
+
+def test_the_dictionary_names_roles_only() -> None:
+    assert {role for each in FORMATS for role in each.columns.values()} <= set(ROLES)
+    assert set(SYNONYMS.values()) <= set(ROLES)
+    assert all(each.signature <= set(each.columns) | {"p.value", "direction", "p", "test", "chisq"} or each.name
+               for each in FORMATS)  # fmt: skip
+
+
+def test_map_wins(tmp_path: Path) -> None:
+    text = LAYOUTS["GWAS-SSF"][0].replace("p_value", "p_value\tP_SPA") + LAYOUTS["GWAS-SSF"][1].replace(
+        "0.0455", "0.0455\t1e-9"
+    )
+    assert first(only(tmp_path, "a.tsv", text))["neg_log10_p"] == pytest.approx(-math.log10(0.0455))
+    assert first(only(tmp_path, "b.tsv", text, columns={"P_SPA": "p"}))["neg_log10_p"] == 9
+    assert math.isnan(first(only(tmp_path, "c.tsv", text, columns={"effect_allele_frequency": "ignore"}))["eaf"])
+
+
+def test_blocks_do_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "f.tsv"
+    lines = "".join(f"1\t{i}\tG\tA\t0.{i}\t0.05\t0.2\t0.0455\trs{i}\t5000\n" for i in range(1, 200))
+    path.write_text(LAYOUTS["GWAS-SSF"][0] + lines)
+    for size in (1, 57, 4096, 1 << 20):
+        fields = list(open_study(path, block_bytes=size).blocks())
+        values = np.concatenate([each.numbers("beta")[0] for each in fields])
+        assert values.tolist() == [float(f"0.{i}") for i in range(1, 200)]
+        assert [each.first_line for each in fields][0] == 2 and sum(each.n for each in fields) == 199
