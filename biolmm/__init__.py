@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from biolmm.pipeline.interactive import fit, scan
+    from biolmm.relatedness.grm import open_grm
     from biolmm.reml.model import NullModel, open_model
     from biolmm.results.dataset import open_results
     from biolmm.store.convert import convert
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from biolmm.store.open import open_store
     from biolmm.store.to_sgkit import to_sgkit
 
-__all__ = ["NullModel", "convert", "fit", "from_sgkit", "open_model", "open_results", "open_store", "scan", "to_sgkit"]
+__all__ = ["NullModel", "convert", "fit", "from_sgkit", "open_grm", "open_model", "open_results", "open_store", "scan", "to_sgkit"]
 
 # Names are imported when they are first used, so that `biolmm --help` does not pay for them.
 _HOMES = {
@@ -28,6 +29,7 @@ _HOMES = {
     "convert": "biolmm.store.convert",
     "fit": "biolmm.pipeline.interactive",
     "from_sgkit": "biolmm.store.from_sgkit",
+    "open_grm": "biolmm.relatedness.grm",
     "open_model": "biolmm.reml.model",
     "open_results": "biolmm.results.dataset",
     "open_store": "biolmm.store.open",

@@ -1,6 +1,20 @@
 """The command line: parse options, call the pipeline, print what happened. One module a family of commands."""
 
-from biolmm.cli import analyses, components, exact, genotypes, heritability, ldsc, pca, prediction, quality, relatedness, simulation, sumstats
+from biolmm.cli import (
+    analyses,
+    components,
+    exact,
+    genotypes,
+    heritability,
+    ldsc,
+    pca,
+    prediction,
+    quality,
+    relatedness,
+    simulation,
+    sumstats,
+    sumstats_quality,
+)
 from biolmm.cli.entry import main
 from biolmm.cli.root import cli
 
@@ -10,6 +24,7 @@ __all__ = [
     "components",
     "exact",
     "genotypes",
+    "heritability",
     "ldsc",
     "main",
     "pca",
@@ -18,4 +33,5 @@ __all__ = [
     "relatedness",
     "simulation",
     "sumstats",
+    "sumstats_quality",
 ]

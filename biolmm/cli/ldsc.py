@@ -63,6 +63,7 @@ def ld_scores(**options: Any) -> None:
     import numpy as np
 
     from biolmm.chunks import n_threads, threads
+    from biolmm.errors import VariantMismatchError
     from biolmm.files.genetic_map import read_genetic_map
     from biolmm.files.lists import read_variant_list
     from biolmm.ld.score_files import gather_annotations, write_scores
@@ -93,7 +94,12 @@ def ld_scores(**options: Any) -> None:
                             names=names, genetic_map=genetic_map)  # fmt: skip
         only = None
         if options["write_only"]:
-            only = np.isin(data.variant_id[found.variants].astype(str), read_variant_list(options["write_only"]))
+            listed = np.array(read_variant_list(options["write_only"]), dtype=data.variant_id.dtype)
+            only = np.isin(data.variant_id[found.variants], listed)
+            if not only.any():
+                raise VariantMismatchError(
+                    f"None of the {len(listed):,} variants in '{options['write_only']}' has LD scores."
+                )
         paths = write_scores(options["out"], data, found, only)
     for path in paths:
         click.echo(str(path))

@@ -49,6 +49,7 @@ def sumstats() -> None:
     "--build", metavar="BUILD", help="GRCh37 or GRCh38: what positions refer to. Another than the store's is refused."
 )
 @click.option("--trait-type", type=click.Choice(["quantitative", "binary"]), help="Kept with the study.")
+@click.option("--bim", type=PATH, metavar="FILE", help="Tells the other allele of PLINK 1's regressions.")
 @click.option("--reference", type=PATH, metavar="FASTA", help="Decides REF and strand, and left-aligns indels.")
 @click.option(
     "--palindromic",
@@ -148,7 +149,7 @@ def _studies(options: dict[str, Any]) -> list[StudyInput]:
         if not sign or not column:
             raise ParameterError(f"--map {pair!r} is no COLUMN=ROLE, such as P_SPA=p.")
         columns[column] = role.strip()
-    said = {name: options[name] for name in ("n", "build", "trait_type")}
+    said = {name: options[name] for name in ("n", "build", "trait_type", "bim")}
     return [
         StudyInput(path, name=name, trait=trait, columns=columns, **said)
         for (path, trait), name in zip(pairs, names, strict=True)

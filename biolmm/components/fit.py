@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from biolmm.chunks import threads
 from biolmm.components.ascent import Ascent
 from biolmm.components.dense import DenseEngine
 from biolmm.components.iterative import IterativeEngine
@@ -33,6 +35,9 @@ MC_SHARE = 0.1
 TOLERANCE = {"exact": 1e-14, "stochastic": 1e-4}
 """Newton decrement (squared distance in standard errors) at which a maximisation stops."""
 ALIKE = 0.99
+"""Estimates that are correlated by less than minus this can hardly be told apart."""
+SMALL = 1000
+"""Samples below which products of matrices are too small to be worth several threads."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,12 @@ class _Fitting:
             self.lower[trait] = np.where(problem.residual, NOISE_FLOOR * self.variance[trait], 0.0)
 
     def run(self) -> tuple[ComponentFit, ...]:
-        """Fit and report every trait."""
+        """Fit and report every trait; small matrices with one thread, which is faster."""
+        small = self.solver == "exact" and self.problem.cohort.n_samples < SMALL
+        with threads(1) if small else nullcontext():
+            return self._run()
+
+    def _run(self) -> tuple[ComponentFit, ...]:
         traits = range(self.problem.cohort.n_traits)
         full = [Task(trait, self.everything) for trait in traits]
         ascents = {task: self._ascent(task, self._equal_parts(task)) for task in full}
@@ -147,7 +157,7 @@ class _Fitting:
         if self.config.test:
             for task in full:
                 for null in self._nulls(task, ascents[task]):
-                    nulls[null] = self._ascent(null, self._without(null, ascents[task].theta))
+                    nulls[null] = self._ascent(null, self._without(null, ascents[task]))
             self._climb(nulls)
         tasks = [*ascents, *nulls]
         thetas = [(ascents | nulls)[task].theta for task in tasks]
@@ -171,11 +181,18 @@ class _Fitting:
         share = np.where(noise, 1 / max(noise.sum(), 1), 1 / max((active & ~noise).sum(), 1))
         return np.asarray(self.variance[task.trait] * share * (0.5 if (active & ~noise).any() else 1.0))
 
-    def _without(self, task: Task, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Start a smaller model from the larger one: what is left out goes to the noise."""
-        noise = self.problem.residual
-        kept = np.where(task.active, theta, 0.0)
-        return np.asarray(kept + np.where(noise, (theta - kept).sum() / noise.sum(), 0.0))
+    def _without(self, task: Task, full: Ascent) -> NDArray[np.float64]:
+        """Start a smaller model where the information of the larger one puts its maximum: θ + I⁻¹ I_left θ_left."""
+        if full.evaluation is None:
+            return self._equal_parts(task)
+        information = full.evaluation.information
+        active = np.array(task.active)
+        kept = np.flatnonzero(active & full.free)
+        left = np.flatnonzero(~active)
+        start = np.where(active, full.theta, 0.0)
+        moved = information[np.ix_(kept, left)] @ full.theta[left]
+        start[kept] += _inverse(information[np.ix_(kept, kept)]) @ moved
+        return np.maximum(start, 0.0)
 
     def _climb(self, ascents: dict[Task, Ascent]) -> None:
         """Bring all maximisations to their end, evaluating those that are not there together."""

@@ -219,10 +219,14 @@ class IterativeEngine:
             system.controls = np.concatenate([system.controls, forms - system.traces[:, None]], axis=1)
 
     def _start(self, task: Task, theta: Vector, right: Block) -> Block:
-        """Start from the solution at the last θ, scaled as the whole variance has changed; new probes from zero."""
+        """Start from the solution at the last θ, or from the full model's, scaled as the whole variance has changed.
+
+        New probes start from zero.
+        """
         start = np.zeros_like(right)
-        if task in self._warm:
-            before, solution, _ = self._warm[task]
+        known = self._warm.get(task) or self._warm.get(Task(task.trait, (True,) * len(theta)))
+        if known is not None:
+            before, solution, _ = known
             start[:, : solution.shape[1]] = solution * np.float32(before.sum() / max(theta.sum(), 1e-300))
         return start
 

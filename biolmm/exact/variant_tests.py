@@ -12,6 +12,7 @@ Legend: b variants, n observed samples, C covariates, W·D coefficients of a fun
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,11 @@ class TraitModel:
     def degrees(self) -> int:
         """ν = n − C − 1."""
         return len(self.rotated) - 1
+
+    @cached_property
+    def null_h2(self) -> float:
+        """h² of REML without variants."""
+        return self.components().h2
 
     def components(self) -> VarianceComponents:
         """Return the restricted estimate without variants, as the null model of the other methods has it."""

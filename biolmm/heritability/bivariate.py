@@ -51,16 +51,17 @@ class PairLikelihood(Protocol):
 
 @dataclass(frozen=True)
 class _Form:
-    """A family of θ: θ = make(ψ) with its Jacobian (6, p)."""
+    """A family of θ: θ = make(ψ) with its Jacobian (6, p), and what its curvature adds to the Hessian (p, p)."""
 
     make: Callable[[Vector], Vector]
     jacobian: Callable[[Vector], Vector]
+    bend: Callable[[Vector], Vector]
 
 
 def _linear(free: list[int]) -> _Form:
     """Only these parameters are free, the others 0."""
     J = np.eye(N_PARAMETERS)[:, free]
-    return _Form(lambda psi: J @ psi, lambda psi: J)
+    return _Form(lambda psi: J @ psi, lambda psi: J, lambda gradient: np.zeros((len(free), len(free))))
 
 
 def _rank_one(shares: bool) -> _Form:
@@ -79,7 +80,12 @@ def _rank_one(shares: bool) -> _Form:
         J[tail, np.arange(2, len(psi))] = 1
         return J
 
-    return _Form(make, jacobian)
+    def bend(gradient: Vector) -> Vector:
+        H = np.zeros((len(tail) + 2, len(tail) + 2))
+        H[:2, :2] = [[2 * gradient[0], gradient[1]], [gradient[1], 2 * gradient[2]]]
+        return H
+
+    return _Form(make, jacobian, bend)
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,9 @@ def maximise(likelihood: PairLikelihood, form: _Form, psi: Vector) -> Maximum:
     for _ in range(MAX_ITERATIONS):
         J = form.jacobian(psi)
         gradient, matrix = J.T @ now.gradient, J.T @ now.information @ J
+        bent = matrix + form.bend(now.gradient)
+        if np.linalg.eigvalsh(bent)[0] > 0:
+            matrix = bent
         scale = np.maximum(np.diag(matrix), 1e-12 * np.trace(matrix))
         step = np.linalg.lstsq(matrix + damping * np.diag(scale), -gradient, rcond=None)[0]
         gain = -float(gradient @ step) / 2

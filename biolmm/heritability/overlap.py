@@ -64,11 +64,11 @@ class Contrasts:
 
 
 class DenseLikelihood:
-    """The likelihood of a pair by one Cholesky factor of all contrasts.
+    """The likelihood of a pair with explicit matrices: the first block is diagonal, the second by its Schur complement.
 
     Notes
     -----
-    **Cost**: (r_1 + r_2)³ flop an evaluation.
+    **Cost**: 2·r_1·r_2·(r_1 + r_2) flop an evaluation, about.
     """
 
     def __init__(self, one: Contrasts, other: Contrasts, K: Matrix) -> None:
@@ -80,26 +80,39 @@ class DenseLikelihood:
 
     def evaluate(self, theta: Matrix) -> Evaluation | None:
         """Return −ℓ, its gradient and the average information; None where V is not positive definite."""
-        a, b = len(self.one.values), len(self.other.values)
-        V = np.zeros((a + b, a + b))
-        V[:a, :a][np.diag_indices(a)] = theta[0] * self.one.values + theta[3]
-        V[a:, a:][np.diag_indices(b)] = theta[2] * self.other.values + theta[5]
-        V[:a, a:] = theta[1] * self.S + theta[4] * self.O
-        V[a:, :a] = V[:a, a:].T
+        first = theta[0] * self.one.values + theta[3]
+        last = theta[2] * self.other.values + theta[5]
+        if first.min() <= 0 or last.min() <= 0:
+            return None
+        between = theta[1] * self.S + theta[4] * self.O
+        white = between / first[:, None]
+        schur = -(between.T @ white)
+        schur[np.diag_indices_from(schur)] += last
         try:
-            factor = cho_factor(V, lower=True, overwrite_a=True, check_finite=False)
+            factor = cho_factor(schur, lower=True, overwrite_a=True, check_finite=False)
         except LinAlgError:
             return None
-        q = cho_solve(factor, self.y, check_finite=False)
-        log_det = 2 * float(np.log(np.diag(factor[0])).sum())
+        a = len(first)
+
+        def solve(X: Matrix) -> Matrix:
+            """Return V⁻¹ X."""
+            below = cho_solve(factor, X[a:] - white.T @ X[:a], check_finite=False)
+            return np.concatenate([(X[:a] / first[:, None]) - white @ below, below])
+
+        q = solve(self.y[:, None])[:, 0]
+        log_det = float(np.log(first).sum()) + 2 * float(np.log(np.diag(factor[0])).sum())
         pushed = np.stack([self._derivative(k, q) for k in range(N_PARAMETERS)], axis=1)
-        information = pushed.T @ cho_solve(factor, pushed, check_finite=False) / 2
+        information = pushed.T @ solve(pushed) / 2
         inverse, _ = lapack.dpotri(factor[0], lower=1)
-        first, last = np.diag(inverse)[:a], np.diag(inverse)[a:]
-        between = inverse[a:, :a].T
+        on_last = np.diag(inverse).copy()
+        inverse = np.tril(inverse, -1)
+        inverse += inverse.T
+        inverse[np.diag_indices_from(inverse)] = on_last
+        off = -(white @ inverse)
+        on_first = 1 / first - np.einsum("ij,ij->i", off, white)
         traces = np.array([
-            first @ self.one.values, 2 * np.vdot(between, self.S), last @ self.other.values,
-            first.sum(), 2 * np.vdot(between, self.O), last.sum(),
+            on_first @ self.one.values, 2 * np.vdot(off, self.S), on_last @ self.other.values,
+            on_first.sum(), 2 * np.vdot(off, self.O), on_last.sum(),
         ])  # fmt: skip
         gradient = (traces - pushed.T @ q) / 2
         value = 0.5 * (log_det + float(self.y @ q) + len(self.y) * np.log(2 * np.pi))

@@ -15,6 +15,7 @@ import xarray as xr
 from biolmm.atomic import write_json, write_text
 from biolmm.chunks import n_threads, threads
 from biolmm.cohort import Cohort, align_cohort
+from biolmm.cohort.config import close_match
 from biolmm.components.build import (
     GENOTYPE_EFFECTS,
     Sources,
@@ -316,6 +317,12 @@ def _align(
         table = extra if given is None else given.join(extra, how="left")
         names = None if names is None else (*names, *added)
     present = [] if table is None else list(table.columns)
+    unknown = [name for name in config.cohort.categorical if name not in (*present, *sources.columns)]
+    if unknown:
+        raise ParameterError(
+            f"--categorical {unknown[0]}: neither the covariates nor --environment have such a column"
+            f"{close_match(unknown[0], [*present, *sources.columns])}."
+        )
     categorical = tuple(name for name in (*config.cohort.categorical, *sources.categorical) if name in present)
     cohort_config = replace(
         config.cohort, covariate_names=names, categorical=tuple(dict.fromkeys(categorical)),
@@ -398,7 +405,7 @@ def _plan(config: ComponentAnalysis, prepared: _Prepared) -> StagePlan:
     needs = [
         Need("interpreter and libraries", PROCESS_BYTES),
         Need("tables of features", tables),
-        Need("weights of variants in bins", 12 * m * q if genetic else 0),
+        Need("weights of variants in bins", 24 * m * q if genetic else 0),
         Need(
             "chunks of genotypes in hand",
             3 * n_threads() * data.chunk_variants * data.encoding.row_bytes(data.n_samples),
@@ -407,7 +414,8 @@ def _plan(config: ComponentAnalysis, prepared: _Prepared) -> StagePlan:
     if any(effect.name == "epistasis" for effect in prepared.formula.effects):
         needs.append(Need("epistasis", 20 * n * n))
     if solver == "exact":
-        needs.append(Need("covariance matrices", 8 * n * n * (q + 6)))
+        masked = any(not part.observed.all() for part in cohort.classes)
+        needs.append(Need("covariance matrices", 8 * n * n * (q * (1 + masked) + 6)))
         needs.append(Need("partial sums", (n_threads() + 4) * n * n * 8 if genetic else 0))
         passes, columns = q, float(n)
     else:

@@ -24,7 +24,7 @@ _GAP_SHARE = 0.006
 
 
 @dataclass(frozen=True)
-class _Genome:
+class Genome:
     """Contigs laid end to end: where each begins on the x axis, and where its name stands."""
 
     names: tuple[str, ...]
@@ -73,12 +73,12 @@ def manhattan(
     with style.new_figure(*size) as figure:
         axes = figure.add_subplot()
         height = frame["neg_log_10_p_value"].to_numpy(dtype=np.float64, na_value=np.nan)
-        genome = _layout(frame)
+        genome = layout(frame)
         top = float(np.nanmax(height, initial=0.0, where=np.isfinite(height)))
         scale = set_height(axes, max(top, threshold_neg_log10_p), LINEAR_UP_TO)
         shown = thin_to_grid(genome.x, scale(height))
-        _draw(axes, genome, height, shown, threshold_neg_log10_p)
-        _name_contigs(axes, genome, frame)
+        draw_points(axes, genome, height, shown, threshold_neg_log10_p)
+        name_contigs(axes, genome, frame)
         axes.axhline(threshold_neg_log10_p, color=style.QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
         axes.set_ylabel("−log₁₀ p")
         if title is not None:
@@ -86,11 +86,12 @@ def manhattan(
         if shown.size == 0:
             style.empty_note(axes, "no variant has a p-value")
         elif leads is not None and len(leads):
-            _label(figure, axes, genome, leads, max_labels)
+            label_leads(figure, axes, genome, leads, max_labels)
     return figure
 
 
-def _layout(frame: pd.DataFrame) -> _Genome:
+def layout(frame: pd.DataFrame) -> Genome:
+    """Lay the contigs of a table end to end."""
     codes, names = pd.factorize(frame["chromosome"].astype(str))
     order = sorted(range(len(names)), key=lambda index: natural_key(str(names[index])))
     rank = np.empty(len(order), dtype=np.int64)
@@ -108,10 +109,13 @@ def _layout(frame: pd.DataFrame) -> _Genome:
     names_in_order = tuple(str(names[index]) for index in order)
     if len(order) == 1:
         starts = np.zeros(1)
-    return _Genome(names_in_order, starts, starts + origin + length / 2, code, starts[code] + position)
+    return Genome(names_in_order, starts, starts + origin + length / 2, code, starts[code] + position)
 
 
-def _draw(axes: Axes, genome: _Genome, height: NDArray[np.float64], shown: NDArray[np.intp], threshold: float) -> None:
+def draw_points(
+    axes: Axes, genome: Genome, height: NDArray[np.float64], shown: NDArray[np.intp], threshold: float
+) -> None:
+    """Draw the rows `shown`, contigs in two shades, what is above the threshold in orange."""
     size = 5.0 if shown.size > 5_000 else 9.0
     for parity, color in enumerate((style.BLUE, style.LIGHT_BLUE)):
         here = shown[genome.code[shown] % 2 == parity]
@@ -120,7 +124,7 @@ def _draw(axes: Axes, genome: _Genome, height: NDArray[np.float64], shown: NDArr
     style.points(axes, genome.x[above], height[above], color=style.ORANGE, size=size * 1.5)
 
 
-def _name_contigs(axes: Axes, genome: _Genome, frame: pd.DataFrame) -> None:
+def name_contigs(axes: Axes, genome: Genome, frame: pd.DataFrame) -> None:
     """Contig names below the axis, leaving out those that would overlap; megabases when there is one contig."""
     if not genome.names:
         axes.set_xticks([])
@@ -146,8 +150,10 @@ def _name_contigs(axes: Axes, genome: _Genome, frame: pd.DataFrame) -> None:
     axes.set_xlabel("contig")
 
 
-def _label(figure: Figure, axes: Axes, genome: _Genome, leads: pd.DataFrame, max_labels: int) -> None:
-    """Name the strongest leads, leaving out every label that would cover one drawn before."""
+def label_leads(
+    figure: Figure, axes: Axes, genome: Genome, leads: pd.DataFrame, max_labels: int, *, below: bool = False
+) -> None:
+    """Name the strongest leads, leaving out every label that would cover one drawn before; below on an axis upside down."""
     strongest = leads.sort_values(["neg_log_10_p_value", "base_pair_location"], ascending=[False, True])
     to_pixels = axes.transData.transform
     figure.draw_without_rendering()
@@ -162,11 +168,15 @@ def _label(figure: Figure, axes: Axes, genome: _Genome, leads: pd.DataFrame, max
         px, py = to_pixels((x, height))
         half, tall = 0.28 * 7.5 * len(name) * figure.dpi / 72, 10.0 * figure.dpi / 72
         centre = min(max(px, limits.x0 + half), limits.x1 - half)
-        box = (centre - half, py + 2, centre + half, py + 2 + tall)
+        box = (
+            (centre - half, py - 2 - tall, centre + half, py - 2)
+            if below
+            else (centre - half, py + 2, centre + half, py + 2 + tall)
+        )
         if any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken):
             continue
         taken.append(box)
         axes.annotate(
-            name, (x, height), xytext=((centre - px) * 72 / figure.dpi, 4),
-            textcoords="offset points", ha="center", va="bottom", fontsize=7.5, annotation_clip=False,
+            name, (x, height), xytext=((centre - px) * 72 / figure.dpi, -4 if below else 4),
+            textcoords="offset points", ha="center", va="top" if below else "bottom", fontsize=7.5, annotation_clip=False,
         )  # fmt: skip

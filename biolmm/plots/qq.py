@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from biolmm.plots import style
 from biolmm.plots.height import set_height
-from biolmm.results.diagnostics import qq_points
+from biolmm.results.diagnostics import QQPoints, qq_points
 
 
 def qq(
@@ -33,7 +33,18 @@ def qq(
     size
         Width and height in inches.
     """
-    quantiles = qq_points(neg_log10_p_values)
+    return qq_of_points(qq_points(neg_log10_p_values), lambda_gc=lambda_gc, n_samples=n_samples, title=title, size=size)
+
+
+def qq_of_points(
+    quantiles: QQPoints,
+    *,
+    lambda_gc: float | None = None,
+    n_samples: int | None = None,
+    title: str | None = None,
+    size: tuple[float, float] = (3.2, 3.2),
+) -> Figure:
+    """Draw as `qq` points that were found elsewhere, such as from counts of more values than fit in memory."""
     with style.new_figure(*size) as figure:
         axes = figure.add_subplot()
         axes.set_xlabel("expected −log₁₀ p")

@@ -27,7 +27,7 @@ GREEN = "#00876c"
 BAND = "#8d99a6"
 
 # matplotlib's stubs type every key of this dictionary by its literal name.
-_RC: Any = {
+RC: Any = {
     "font.family": "sans-serif",
     "font.size": 9.0,
     "axes.titlesize": 10.0,
@@ -65,7 +65,7 @@ RASTER_DPI = 200
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
     """Make a figure of this size in inches in the house style, laid out when the block ends."""
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
@@ -86,7 +86,7 @@ def points(
 def to_png(figure: Figure, dpi: int = RASTER_DPI) -> bytes:
     """Write a figure as PNG on white."""
     buffer = io.BytesIO()
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
     return buffer.getvalue()
 
@@ -103,7 +103,7 @@ def to_inline_svg(figure: Figure, salt: str) -> str:
     """
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with mpl.rc_context({**_RC, "svg.hashsalt": salt}):
+    with mpl.rc_context({**RC, "svg.hashsalt": salt}):
         figure.savefig(buffer, format="svg", dpi=RASTER_DPI, metadata=nothing)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]

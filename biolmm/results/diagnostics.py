@@ -200,16 +200,26 @@ def qq_points(neg_log10_p_values: ArrayLike, max_points: int = 1500, confidence:
     if n == 0:
         empty = np.empty(0)
         return QQPoints(empty, empty, empty, empty, 0)
+    ranks = qq_ranks(n, max_points)
+    return qq_at_ranks(ranks, np.sort(values)[n - ranks], n, confidence)
+
+
+def qq_ranks(n: int, max_points: int = 1500) -> NDArray[np.int64]:
+    """Choose the ranks that a QQ plot of n values shows, 1 the most significant."""
     all_of_top = max_points // 2
     ranks = np.arange(1, min(n, all_of_top) + 1)
     if n > all_of_top:
         spaced = np.geomspace(all_of_top, n, max_points - all_of_top).round().astype(np.int64)
         ranks = np.unique(np.concatenate([ranks, spaced]))
-    values = np.sort(values)
+    return ranks
+
+
+def qq_at_ranks(ranks: NDArray[np.int64], observed: NDArray[np.float64], n: int, confidence: float = 0.95) -> QQPoints:
+    """Give the points of a QQ plot from the values with these ranks among n."""
     tail = (1.0 - confidence) / 2
     return QQPoints(
         expected=-np.log10(ranks / (n + 1.0)),
-        observed=values[n - ranks],
+        observed=observed,
         lower=-np.log10(special.betaincinv(ranks, n + 1.0 - ranks, 1.0 - tail)),
         upper=-np.log10(special.betaincinv(ranks, n + 1.0 - ranks, tail)),
         n=n,

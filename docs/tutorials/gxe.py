@@ -23,7 +23,16 @@ rng = np.random.default_rng(0)
 # Two traits of independent genetics are simulated; the second one's effects are switched on by exercise.
 
 # %%
-config = SimulateConfig(n_samples=600, n_variants=1000, n_traits=2, h2=(0.5, 0.8), n_contigs=2, family_fraction=0.8, missing_traits=0, seed=6)
+config = SimulateConfig(
+    n_samples=600,
+    n_variants=1000,
+    n_traits=2,
+    h2=(0.5, 0.8),
+    n_contigs=2,
+    family_fraction=0.8,
+    missing_traits=0,
+    seed=6,
+)
 files = simulate(config, folder / "c.zarr")
 store = biolmm.open_store(files.store)
 simulated = pd.read_csv(files.traits, sep="\t", index_col="IID")
@@ -32,7 +41,11 @@ environment = pd.DataFrame(
 )
 noisy = np.where(environment["clinic"] == "south", 1.5, 0.5)
 traits = pd.DataFrame(
-    {"fitness": simulated["trait1"] + environment["exercise"] * (0.5 + simulated["trait2"]) + rng.normal(size=600) * noisy}
+    {
+        "fitness": simulated["trait1"]
+        + environment["exercise"] * (0.5 + simulated["trait2"])
+        + rng.normal(size=600) * noisy
+    }
 )
 
 # %% [markdown]

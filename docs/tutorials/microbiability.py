@@ -23,7 +23,9 @@ rng = np.random.default_rng(1)
 # another share.
 
 # %%
-files = simulate(SimulateConfig(n_samples=500, n_variants=1000, h2=0.5, n_contigs=2, family_fraction=0.6, seed=4), folder / "c.zarr")
+files = simulate(
+    SimulateConfig(n_samples=500, n_variants=1000, h2=0.5, n_contigs=2, family_fraction=0.6, seed=4), folder / "c.zarr"
+)
 store = biolmm.open_store(files.store)
 traits = pd.read_csv(files.traits, sep="\t", index_col="IID")[["trait1"]]
 taxa = pd.DataFrame(

@@ -21,7 +21,9 @@ folder = Path(mkdtemp())
 # A cohort of 500 people in families, whose causal variants all lie on odd chromosomes: an annotation that matters.
 
 # %%
-config = SimulateConfig(n_samples=500, n_variants=1500, h2=0.6, n_contigs=4, causal_contigs="odd", family_fraction=0.6, seed=2)
+config = SimulateConfig(
+    n_samples=500, n_variants=1500, h2=0.6, n_contigs=4, causal_contigs="odd", family_fraction=0.6, seed=2
+)
 files = simulate(config, folder / "cohort.zarr")
 store = biolmm.open_store(files.store)
 traits = pd.read_csv(files.traits, sep="\t", index_col="IID")[["trait1"]]

@@ -23,7 +23,9 @@ rng = np.random.default_rng(3)
 # 400 people between 45 and 50 degrees north. What places add varies over about 100 km.
 
 # %%
-config = SimulateConfig(n_samples=400, n_variants=1000, h2=0.5, n_contigs=2, family_fraction=0.6, missing_traits=0, seed=1)
+config = SimulateConfig(
+    n_samples=400, n_variants=1000, h2=0.5, n_contigs=2, family_fraction=0.6, missing_traits=0, seed=1
+)
 files = simulate(config, folder / "c.zarr")
 store = biolmm.open_store(files.store)
 traits = pd.read_csv(files.traits, sep="\t", index_col="IID")[["trait1"]]
@@ -57,6 +59,13 @@ assert abs(genes.share - 0.25) < 4 * genes.share_se
 
 # %%
 rough = components(
-    store, traits, f"genetic + spatial(lat, lon, kernel=matern12, range={chosen:.0f})", environment=places, n_threads=1, test=False
+    store,
+    traits,
+    f"genetic + spatial(lat, lon, kernel=matern12, range={chosen:.0f})",
+    environment=places,
+    n_threads=1,
+    test=False,
 ).fit("trait1")
-print(f"log-likelihood {fit.log_likelihood:.2f} with Matérn 3/2, {rough.log_likelihood:.2f} with Matérn 1/2 of that range")
+print(
+    f"log-likelihood {fit.log_likelihood:.2f} with Matérn 3/2, {rough.log_likelihood:.2f} with Matérn 1/2 of that range"
+)

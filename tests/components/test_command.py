@@ -99,6 +99,7 @@ def test_both_solvers_and_files_give_the_same(disk: Disk, tmp_path: Path) -> Non
         (("--matrix", "a=x.npy", "--matrix", "a=y.npy"), "--matrix names 'a' twice"),
         (("--annotations", "a.tsv", "--annotations", "b.tsv"), "was given 2 tables"),
         (("--pcs", "400"), "principal components"),
+        (("--categorical", "smokng"), "--categorical smokng: neither the covariates nor --environment"),
     ],
 )
 def test_mistakes_are_one_line(disk: Disk, tmp_path: Path, more: tuple[str, ...], message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,9 +22,13 @@ from biolmm.covariance.pedigree import Pedigree, PedigreeKernel
 from biolmm.covariance.spatial import SpatialKernel, covariance_function, globe_points, range_grid
 from biolmm.covariance.terms import DenseKernel, DiagonalKernel, check_matrix
 from biolmm.errors import InputFileError, MemoryBudgetError, ParameterError, SampleMismatchError
+from biolmm.files.encoding import Encoding
+from biolmm.files.genotypes import SampleTable, VariantTable, as_strings
+from biolmm.store.read import GenotypeStore
+from biolmm.store.write import StoreWriter
 from contracts import EPS32, check_operator, draw
 from oracles import dense
-from oracles.toy import Toy, make_toy
+from oracles.toy import Toy, make_toy, operator_of
 
 N = 61
 RNG = np.random.default_rng(5)
@@ -222,6 +227,38 @@ def test_wide_cohorts_and_narrow_panels_give_the_same(genotypes: Toy, monkeypatc
     np.testing.assert_allclose(made(1), whole, atol=64 * EPS32 * np.abs(whole).max())
     monkeypatch.setattr("biolmm.covariance.genetic.new_tile", lambda _: np.empty((16, 16), np.float32))
     np.testing.assert_allclose(made(2**30), whole, atol=64 * EPS32 * np.abs(whole).max())
+
+
+def test_dominance_of_dosages_is_straight_between_calls(tmp_path: Path) -> None:
+    """Write dosages between the calls as well, and compare with the definition."""
+    rng, steps = np.random.default_rng(4), Encoding.DOSAGE8.steps
+    codes = rng.binomial(2, rng.uniform(0.2, 0.8, (100, 1)), (100, N)) * steps + rng.integers(-30, 31, (100, N))
+    codes = np.clip(codes, 0, 2 * steps)
+    rows = np.where(rng.random(codes.shape) < 0.05, Encoding.DOSAGE8.missing, codes).astype(np.uint8)
+    ids = np.array([f"S{i}" for i in range(N)])
+    text = {which: as_strings([f"{which}{j}" for j in range(100)]) for which in ("rs", "R", "A")}
+    variants = VariantTable(
+        np.zeros(100, np.int32), ("1",), np.arange(1, 101, dtype=np.int64), text["rs"], text["R"], text["A"]
+    )
+    samples = SampleTable(ids, ids, np.zeros(N, np.int8))
+    writer = StoreWriter.begin(
+        tmp_path / "d.zarr", samples, variants, provenance={}, chunk_variants=128, encoding=Encoding.DOSAGE8
+    )
+    writer.write_chunk(0, rows)
+    store = GenotypeStore.open(writer.publish())
+    panel = GenotypePanel(operator_of(store).genotypes)
+    expected = np.zeros((N, N))
+    for row in rows:
+        known = row != Encoding.DOSAGE8.missing
+        d = np.where(known, row, 0) / steps
+        p = d[known].mean() / 2
+        q = 1 - p
+        z = np.where(known, np.interp(d, [0, 1, 2], np.array([-2 * p * p, 2 * p * q, -2 * q * q]) / (2 * p * q)), 0)
+        expected += np.outer(z, z) / 100
+    kernel = panel.kernel(code="dominance")
+    np.testing.assert_allclose(kernel.dense(), expected, atol=64 * EPS32)
+    X = draw((N, 3))
+    assert np.abs(kernel.product(X) - expected @ X).max() < 64 * EPS32 * np.abs(expected @ X).max()
 
 
 # Pedigrees

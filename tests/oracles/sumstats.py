@@ -55,7 +55,7 @@ def left_aligned(sequence: str, position: int, ref: str, alt: str) -> tuple[int,
     changed = True
     while changed:
         changed = False
-        if ref and alt and ref[-1] == alt[-1]:
+        if ref and alt and ref[-1] == alt[-1] and (position > 1 or min(len(ref), len(alt)) > 1):
             ref, alt, changed = ref[:-1], alt[:-1], True
         if (not ref or not alt) and position > 1:
             position -= 1
@@ -67,7 +67,10 @@ def left_aligned(sequence: str, position: int, ref: str, alt: str) -> tuple[int,
     return position, ref, alt
 
 
-SSF = "chromosome base_pair_location effect_allele other_allele beta standard_error effect_allele_frequency p_value rsid n".split()
+SSF = [
+    "chromosome", "base_pair_location", "effect_allele", "other_allele", "beta", "standard_error",
+    "effect_allele_frequency", "p_value", "rsid", "n",
+]  # fmt: skip
 
 
 def write_study(path: Path, rows: list[dict[str, object]], columns: list[str] | None = None, sep: str = "\t") -> Path:

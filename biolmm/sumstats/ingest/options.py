@@ -33,6 +33,8 @@ class StudyInput:
         GRCh37 or GRCh38; compared with the store's.
     trait_type
         `quantitative`, `binary` or None; kept for those who read the store.
+    bim
+        The .bim of a file that names the effect allele only (PLINK 1's `.assoc.linear`, `.assoc.logistic`).
     """
 
     path: Path
@@ -42,6 +44,7 @@ class StudyInput:
     n: float | None = None
     build: str | None = None
     trait_type: str | None = None
+    bim: Path | None = None
 
     def __post_init__(self) -> None:
         """Check numbers and names.

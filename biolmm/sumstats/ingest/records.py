@@ -14,6 +14,7 @@ from biolmm.sumstats.ingest.effects import Statistics, read_statistics
 from biolmm.sumstats.ingest.fields import Fields, Mask
 from biolmm.sumstats.ingest.normalise import EFFECT_IS_REF, OTHER_IS_REF, UNKNOWN_SIDE, normalise
 from biolmm.sumstats.ingest.options import Rules, StudyInput
+from biolmm.sumstats.ingest.other_alleles import OtherAlleles
 from biolmm.sumstats.ingest.reference import Reference
 from biolmm.sumstats.ingest.roles import Layout
 from biolmm.sumstats.ingest.tokens import Spans, number_words, parse_rs_numbers, read_numbers, same_words, split_marker
@@ -83,7 +84,8 @@ class Reader:
     counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        """Open the reference."""
+        """Open the reference, and the table of alleles."""
+        self.other_alleles = None if self.study.bim is None else OtherAlleles(self.study.bim)
         self.reference = None if self.rules.reference is None else Reference(self.rules.reference)
 
     def read(self, fields: Fields) -> Records:
@@ -187,6 +189,9 @@ class Reader:
         side = np.full(fields.n, OTHER_IS_REF if self.layout.declares_ref else UNKNOWN_SIDE, np.int8)
         if fields.has("other_allele"):
             other_data, other = fields.words("other_allele")
+        elif not fields.has("ref_allele"):
+            assert self.other_alleles is not None
+            other_data, other = self.other_alleles.find(fields)
         else:
             other_data, other, is_ref = self._not_the_effect_allele(fields)
             side[is_ref] = EFFECT_IS_REF

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from biolmm.errors import InputFileError, ParameterError, named
 
@@ -195,7 +196,9 @@ class Layout:
         return all(role in self.column for role in roles)
 
 
-def find_layout(source: str, header: Sequence[str], chosen: Mapping[str, str] | None = None) -> Layout:
+def find_layout(
+    source: str, header: Sequence[str], chosen: Mapping[str, str] | None = None, bim: Path | None = None
+) -> Layout:
     """Give columns their roles: by `chosen`, then by the first known program, then by usual names.
 
     Parameters
@@ -207,6 +210,8 @@ def find_layout(source: str, header: Sequence[str], chosen: Mapping[str, str] | 
     chosen
         Roles of columns, by the columns' names; the role `ignore` leaves one out. A role that is chosen is taken from
         the column that it had.
+    bim
+        Tells the other allele, where the file names one only.
 
     Raises
     ------
@@ -245,21 +250,23 @@ def find_layout(source: str, header: Sequence[str], chosen: Mapping[str, str] | 
             raise InputFileError(f"{source} has {names.count(name)} columns '{name}': rename or drop the others.")
         column[role] = names.index(name)
     layout = Layout(known.name if known else "table", column, bool(known and known.declares_ref), tuple(header))
-    _check(source, layout, header)
+    _check(source, layout, header, bim)
     return layout
 
 
-def _check(source: str, layout: Layout, header: Sequence[str]) -> None:
+def _check(source: str, layout: Layout, header: Sequence[str], bim: Path | None) -> None:
     """Refuse a layout without what is needed, saying which column could be it."""
     found = f"the columns are {named(header, 20)}"
     say = "Say which column it is: --map COLUMN="
     if not layout.has("rsid") and not layout.has("contig", "position"):
         raise InputFileError(f"{source} has neither contig and position nor an identifier; {found}. {say}contig …")
-    if layout.format == "PLINK 1" and not layout.has("other_allele"):
-        return  # PLINK 1's .assoc.linear and .assoc.logistic name one allele only: the catalogue knows the other
     has_alleles = layout.has("effect_allele") and layout.has("other_allele")
     has_alleles |= layout.has("effect_allele", "ref_allele", "alt_allele")
-    if not has_alleles:
+    if not has_alleles and layout.has("effect_allele", "rsid"):
+        if bim is None:
+            raise InputFileError(f"{source} names one allele only; {found}. Give the .bim that it was made with: "
+                                 f"--bim FILE; or {say[0].lower()}{say[1:]}other_allele.")  # fmt: skip
+    elif not has_alleles:
         raise InputFileError(f"{source} has no column with the effect allele and the other allele; {found}. "
                              f"{say}effect_allele …")  # fmt: skip
     if not any(layout.has(role) for role in ("beta", "odds_ratio", "z", "direction")):

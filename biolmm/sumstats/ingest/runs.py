@@ -1,7 +1,7 @@
 """Records of a study in genome order, on disk: sorted runs as the file is read, and slices of all runs put together.
 
 A run is two files, `<i>.rows` (rows of `row_type`, sorted by place and key) and `<i>.heap` (long alleles), and its places
-once more in `<i>.place`, where slices are looked up. Memory is that of one run.
+once more in `<i>.place`, where slices are looked up, with every 2,048th in `<i>.sample`. Memory is that of one run.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class StudyRuns:
         return int(sum(self.meta["rows"]))
 
     @cached_property
-    def _places(self) -> list[NDArray[np.uint64]]:
-        return [_mapped(self.folder / f"{i}.place", np.dtype("<u8")) for i in range(len(self.meta["rows"]))]
+    def _samples(self) -> list[NDArray[np.uint64]]:
+        return [np.fromfile(self.folder / f"{i}.sample", "<u8") for i in range(len(self.meta["rows"]))]
 
     def sample_places(self) -> NDArray[np.uint64]:
         """Give every 2,048th place of each run, each standing for so many records."""
-        return np.concatenate([np.empty(0, np.uint64), *(np.asarray(p[::SAMPLE_EVERY]) for p in self._places)])
+        return np.concatenate([np.empty(0, np.uint64), *self._samples])
 
     def sample_ids(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
         """Give a fixed part of the rs numbers, sorted, and their places."""
@@ -67,12 +67,12 @@ class StudyRuns:
         """Read the records with low ≤ place < high, sorted by place, key and line."""
         kind = row_type(bool(self.meta["exact"]))
         parts, heaps, base = [], [], 0
-        for i, places in enumerate(self._places):
-            first, last = (int(np.searchsorted(places, np.uint64(value))) for value in (low, high))
+        for i in range(len(self.meta["rows"])):
+            first, last = self._find(i, low), self._find(i, high)
             if first == last:
                 continue
             rows = np.fromfile(self.folder / f"{i}.rows", kind, last - first, offset=first * kind.itemsize)
-            heap = _own_texts(rows, _mapped(self.folder / f"{i}.heap", np.dtype("u1")))
+            heap = _own_texts(rows, self.folder / f"{i}.heap")
             rows["heap"] += base
             base += len(heap)
             parts.append(rows)
@@ -82,6 +82,15 @@ class StudyRuns:
         if len(parts) == 1:
             return Records(parts[0], heaps[0])
         return _sorted(Records(np.concatenate(parts), np.concatenate(heaps)))
+
+    def _find(self, run: int, place: int) -> int:
+        """Give the number of a run's records before a place, from its sample and one read of what is between two of it."""
+        before = int(np.searchsorted(self._samples[run], np.uint64(place)))
+        if not before:
+            return 0
+        start = (before - 1) * SAMPLE_EVERY
+        some = np.fromfile(self.folder / f"{run}.place", "<u8", SAMPLE_EVERY, offset=8 * start)
+        return start + int(np.searchsorted(some, np.uint64(place)))
 
 
 def write_runs(source: StudySource, reader: Reader, folder: Path, *, run_rows: int = RUN_ROWS) -> StudyRuns:
@@ -167,7 +176,9 @@ def _write_run(folder: Path, number: int, pending: Sequence[Records], ids: list[
 def _save_run(folder: Path, number: int, joined: Records) -> None:
     rows = joined.rows
     rows.tofile(folder / f"{number}.rows")
-    np.ascontiguousarray(rows["place"]).tofile(folder / f"{number}.place")
+    place = np.ascontiguousarray(rows["place"])
+    place.tofile(folder / f"{number}.place")
+    place[::SAMPLE_EVERY].tofile(folder / f"{number}.sample")
     joined.heap.tofile(folder / f"{number}.heap")
 
 
@@ -225,22 +236,21 @@ def _sorted(records: Records) -> Records:
     return Records(rows[order], records.heap)
 
 
-def _own_texts(rows: NDArray[np.void], heap: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Copy the long alleles of some rows out of a run's heap; their `heap` is changed to where they are now."""
+def _own_texts(rows: NDArray[np.void], file: Path) -> NDArray[np.uint8]:
+    """Read the long alleles of some rows from a run's heap; their `heap` is changed to where they are now."""
     lengths = rows["lengths"].sum(axis=1, dtype=np.int64)
-    spans = np.column_stack([rows["heap"], rows["heap"] + lengths])
-    out, moved = np.empty(int(lengths.sum()), np.uint8), np.empty_like(spans)
-    if len(out):
-        copy_texts(heap, spans, out, moved)
-        rows["heap"] = moved[:, 0]
-    else:
+    long = np.flatnonzero(lengths)
+    if not len(long):
         rows["heap"] = 0
+        return np.empty(0, np.uint8)
+    spans = np.column_stack([rows["heap"], rows["heap"] + lengths])
+    start, stop = int(spans[long, 0].min()), int(spans[long, 1].max())
+    heap = np.fromfile(file, np.uint8, stop - start, offset=start)
+    spans = np.where(lengths[:, None] > 0, spans - start, 0)
+    out, moved = np.empty(int(lengths.sum()), np.uint8), np.empty_like(spans)
+    copy_texts(heap, spans, out, moved)
+    rows["heap"] = moved[:, 0]
     return out
-
-
-def _mapped(path: Path, kind: np.dtype[Any]) -> NDArray[Any]:
-    """Map a file; an empty one cannot be mapped."""
-    return np.memmap(path, kind, mode="r") if path.stat().st_size else np.empty(0, kind)
 
 
 @numba.njit(nogil=True, cache=True)

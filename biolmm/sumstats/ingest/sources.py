@@ -51,7 +51,7 @@ class StudySource(ABC):
 
 
 def open_study(path: Path, chosen: Mapping[str, str] | None = None, *, trait: str | None = None,
-               block_bytes: int = BLOCK_BYTES) -> StudySource:  # fmt: skip
+               bim: Path | None = None, block_bytes: int = BLOCK_BYTES) -> StudySource:  # fmt: skip
     """Find out what a path is, and what its columns are.
 
     Parameters
@@ -62,6 +62,8 @@ def open_study(path: Path, chosen: Mapping[str, str] | None = None, *, trait: st
         Roles of columns by their names, where the header dictionary does not know them.
     trait
         The trait of a results folder, or the sample of a GWAS-VCF, where there are several.
+    bim
+        Tells the other allele, where the file names one only.
     block_bytes
         Text of a block.
 
@@ -74,7 +76,7 @@ def open_study(path: Path, chosen: Mapping[str, str] | None = None, *, trait: st
         return _results(path, trait, chosen)
     start = file_start(path)
     if start.startswith(b"PAR1"):
-        return ParquetSource([path], find_layout(str(path), _parquet_names(path), chosen))
+        return ParquetSource([path], find_layout(str(path), _parquet_names(path), chosen, bim))
     text = TextBlocks(path, block_bytes)
     header = text.next_header()
     if header is not None and header.startswith("##fileformat=VCF"):
@@ -89,7 +91,7 @@ def open_study(path: Path, chosen: Mapping[str, str] | None = None, *, trait: st
         raise InputFileError(
             f"{path} has no header: line {n_lines} holds numbers ({header[:40]!r}). Put names in front."
         )
-    return TextSource(path, n_lines, delimiter, find_layout(str(path), names, chosen), block_bytes)
+    return TextSource(path, n_lines, delimiter, find_layout(str(path), names, chosen, bim), block_bytes)
 
 
 @dataclass(frozen=True)

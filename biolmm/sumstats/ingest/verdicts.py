@@ -171,7 +171,11 @@ class Ranges:
             found.append("no frequency is above 0.5: these may be minor, not effect allele frequencies, by which "
                          "palindromic variants must not be resolved (--palindromic drop)")  # fmt: skip
         for part, whole, words in (
-            ("p_zero", "p", "p-values are 0, too small for the program that wrote them; beta / se is used where there is se"),
+            (
+                "p_zero",
+                "p",
+                "p-values are 0, too small for the program that wrote them; beta / se is used where there is se",
+            ),
             ("p_above_one", "p", "p-values are above 1"),
             ("se_not_positive", "se", "standard errors are not above 0"),
             ("eaf_outside", "eaf", "frequencies are outside 0 to 1"),

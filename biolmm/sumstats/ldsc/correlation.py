@@ -54,20 +54,20 @@ class GeneticCorrelation:
     trait1: str
     trait2: str
     n_variants: int
-    rg: float
-    rg_se: float
-    z: float
-    neg_log_10_p_value: float
-    covariance: float
-    covariance_se: float
-    intercept: float
-    intercept_se: float
-    h2_1: float
-    h2_1_se: float
-    intercept_1: float
-    h2_2: float
-    h2_2_se: float
-    intercept_2: float
+    rg: float = np.nan
+    rg_se: float = np.nan
+    z: float = np.nan
+    neg_log_10_p_value: float = np.nan
+    covariance: float = np.nan
+    covariance_se: float = np.nan
+    intercept: float = np.nan
+    intercept_se: float = np.nan
+    h2_1: float = np.nan
+    h2_1_se: float = np.nan
+    intercept_1: float = np.nan
+    h2_2: float = np.nan
+    h2_2_se: float = np.nan
+    intercept_2: float = np.nan
     flags: tuple[str, ...] = ()
     deleted: Matrix = field(default_factory=lambda: np.zeros((0, 3)), repr=False)
 
@@ -146,9 +146,7 @@ def _describe(
     first, second = joined.names[pair[0]], joined.names[pair[1]]
     n_variants = int(shared.n_variants[p])
     if own.slopes.shape[1] != shared.slopes.shape[1] or np.isnan([h1, h2, rho]).any():
-        return GeneticCorrelation(
-            first, second, n_variants, *[np.nan] * 14, flags=("too few shared variants for a regression",)
-        )
+        return GeneticCorrelation(first, second, n_variants, flags=("too few shared variants for a regression",))
     deleted = np.column_stack([own.slopes[one], own.slopes[two], shared.slopes[p]])
     rg, rg_se, flags = _ratio(h1, h2, rho, deleted)
     with np.errstate(divide="ignore", invalid="ignore"):

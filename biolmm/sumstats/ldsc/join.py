@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from biolmm.chunks import map_tasks
 from biolmm.errors import VariantMismatchError, named
 from biolmm.files.ldscore_files import LdScoreTable
 from biolmm.sumstats.ldsc.munge import OTHER_ALLELE, TraitStatistics, allele_codes, are_snps, relative_sign
@@ -102,10 +104,8 @@ def join(
     Z, N = np.full((len(traits), n), np.nan), np.ones((len(traits), n))
     reference = _reference(ld)
     mismatched = []
-    for t, trait in enumerate(traits):
-        at = pc.index_in(ld.snp, trait.snp)
-        rows = np.flatnonzero(at.is_valid().to_numpy(zero_copy_only=False))
-        mine = pc.fill_null(at, 0).to_numpy(zero_copy_only=False)[rows]
+    places = map_tasks(_places, [trait.snp for trait in traits], ld.snp)
+    for t, (trait, (rows, mine)) in enumerate(zip(traits, places, strict=True)):
         z = trait.z[mine].copy()
         if alleles:
             z *= _signs(trait.alleles[mine], reference, rows)
@@ -124,12 +124,13 @@ def join(
                   ld.scores[used], w_ld[used], m, ld.names, tuple(mismatched), flags)  # fmt: skip
 
 
-def for_trait(joined: Joined, trait: int) -> Joined:
-    """Choose one trait and its variants."""
-    kept = ~np.isnan(joined.Z[trait])
-    return replace(joined, names=(joined.names[trait],), Z=joined.Z[trait : trait + 1, kept], N=joined.N[trait : trait + 1, kept],
-                   scores=joined.scores[kept], w_ld=joined.w_ld[kept], mismatched=(joined.mismatched[trait],),
-                   flags=(joined.flags[trait],))  # fmt: skip
+def _places(snp: pa.Array, wanted: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which of the wanted identifiers are there, and where."""
+    if snp.equals(wanted):
+        return np.arange(len(snp)), np.arange(len(snp))
+    at = pc.index_in(wanted, snp)
+    rows = np.flatnonzero(at.is_valid().to_numpy(zero_copy_only=False))
+    return rows, pc.fill_null(at, 0).to_numpy(zero_copy_only=False)[rows].astype(np.int64)
 
 
 def _reference(ld: LdScoreTable) -> NDArray[np.int8]:

@@ -190,7 +190,9 @@ def munge(
             sieve.keep(~(info < config.min_info), "INFO too low")
         if frequency is not None:
             sieve.keep(~((frequency < 0) | (frequency > 1)), "impossible frequency")
-            sieve.keep(~(np.minimum(frequency, 1 - frequency) <= config.min_maf), "too rare")
+            # 1 − 0.99 is above 0.01 in floating point: exchanged alleles must not change what is kept.
+            rare = (frequency <= config.min_maf) | (frequency >= 1 - config.min_maf)
+            sieve.keep(~rare, "too rare")
     alleles = _alleles(table, config, source, sieve)
     good = sieve.good
     codes = pc.fill_null(snp.dictionary_encode().indices, -1).to_numpy(zero_copy_only=False)

@@ -189,8 +189,9 @@ def _columns(old: SumstatsStore | None, studies: Sequence[StudyInput], replacing
 
 def _identity(study: StudyInput) -> dict[str, Any]:
     """Say what a study's runs depend on."""
-    files = open_study(study.path, study.columns, trait=study.trait).paths
+    files = open_study(study.path, study.columns, trait=study.trait, bim=study.bim).paths
     said = {name: getattr(study, name) for name in ("name", "trait", "n", "build", "trait_type")}
+    said["bim"] = None if study.bim is None else file_identity(study.bim)
     return {**said, "columns": dict(study.columns), "files": [file_identity(file) for file in files]}
 
 
@@ -198,7 +199,7 @@ def _read_all(aside: Aside, old: SumstatsStore | None, studies: Sequence[StudyIn
               map_tasks: MapTasks) -> list[StudyRuns]:  # fmt: skip
     """Read every study into runs, unless an interrupted command has; then agree on the order of odd contigs."""
     others = list(old.attributes["others"]) if old else []
-    sources = [open_study(s.path, s.columns, trait=s.trait, block_bytes=sizes.block_bytes) for s in studies]
+    sources = [open_study(s.path, s.columns, trait=s.trait, bim=s.bim, block_bytes=sizes.block_bytes) for s in studies]
     place_of_id = None
     if old is not None and any(not source.layout.has("position") for source in sources):
         place_of_id = _places_of_ids(old)
@@ -236,14 +237,13 @@ def _places_of_ids(old: SumstatsStore) -> tuple[NDArray[np.int64], NDArray[np.ui
 def _compare_places(old: SumstatsStore | None, studies: Sequence[StudyInput], runs: Sequence[StudyRuns]) -> None:
     """Refuse studies whose rs numbers are at other places than the catalogue's, or those of the studies before."""
     ids, places = np.empty(0, np.int64), np.empty(0, np.uint64)
-    if old is not None:
-        for chunk in range(old.n_chunks):
-            sample = sampled_ids(old.read_column(RSID, chunk), read_places(old, chunk))
-            ids, places = np.concatenate([ids, sample["id"]]), np.concatenate([places, sample["place"]])
-        order = np.argsort(ids, kind="stable")
-        ids, places = ids[order], places[order]
+    for chunk in range(old.n_chunks if old is not None else 0):
+        assert old is not None
+        sample = sampled_ids(old.read_column(RSID, chunk), read_places(old, chunk))
+        ids, places = np.concatenate([ids, sample["id"]]), np.concatenate([places, sample["place"]])
+    ids, places = _at_one_place(ids, places)
     for study, each in zip(studies, runs, strict=True):
-        mine, here = each.sample_ids()
+        mine, here = _at_one_place(*each.sample_ids())
         if len(ids):
             at = np.minimum(np.searchsorted(ids, mine), len(ids) - 1)
             shared = ids[at] == mine
@@ -253,9 +253,17 @@ def _compare_places(old: SumstatsStore | None, studies: Sequence[StudyInput], ru
                     f"{study.path}: of {n:,} rs numbers that were looked at, {n - same:,} are elsewhere in the catalogue: its "
                     "positions are of another build. Lift them over (GRCh37 to GRCh38 or back) first."
                 )
-        ids, places = np.concatenate([ids, mine]), np.concatenate([places, here])
-        order = np.argsort(ids, kind="stable")
-        ids, places = ids[order], places[order]
+        ids, places = _at_one_place(np.concatenate([ids, mine]), np.concatenate([places, here]))
+
+
+def _at_one_place(ids: NDArray[np.int64], places: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Sort rs numbers, each once, without those that are at several places."""
+    order = np.lexsort((places, ids))
+    ids, places = ids[order], places[order]
+    first = np.flatnonzero(np.diff(ids, prepend=-1))
+    last = np.append(first[1:], len(ids)) - 1
+    sure = first[places[first] == places[last]] if len(ids) else first
+    return ids[sure], places[sure]
 
 
 def _merge_all(writer: ChunkWriter, old: SumstatsStore | None, studies: Sequence[StudyInput], runs: Sequence[StudyRuns],
@@ -296,7 +304,7 @@ def _check_alleles(study: StudyInput, counts: Counter[str]) -> None:
 
 def _source(study: StudyInput, runs: StudyRuns) -> dict[str, Any]:
     """Say where a study comes from, and what became of its records."""
-    files = open_study(study.path, study.columns, trait=study.trait).paths
+    files = open_study(study.path, study.columns, trait=study.trait, bim=study.bim).paths
     return {
         "name": study.name,
         "source": [

@@ -114,7 +114,7 @@ def merge_stretch(
     counts: list[Counter[str]] = [Counter() for _ in studies]
     for is_sure in (True, False):  # what knows its REF comes first, whichever study has it
         for records, counted in zip(studies, counts, strict=True):
-            variants = _extended(variants, records, is_sure, counted)
+            variants = _extended(variants, records, is_sure, counted, longer_is_ref=rules.reference is not None)
     rsid, eaf = variants.rsid.copy(), variants.eaf.copy()
     cells = [
         _turned(variants, records, rules, rsid, eaf, counted) for records, counted in zip(studies, counts, strict=True)
@@ -129,7 +129,8 @@ def _wanted_way(rows: NDArray[np.void]) -> NDArray[np.int8]:
     return np.where((rows["way"] == 0) | (rows["side"] == UNKNOWN_SIDE), 0, way).astype(np.int8)
 
 
-def _extended(variants: Variants, records: Records, is_sure: bool, counted: Counter[str]) -> Variants:
+def _extended(variants: Variants, records: Records, is_sure: bool, counted: Counter[str], *,
+              longer_is_ref: bool) -> Variants:  # fmt: skip
     rows = records.rows
     if not len(rows):
         return variants
@@ -148,6 +149,9 @@ def _extended(variants: Variants, records: Records, is_sure: bool, counted: Coun
         found_at = np.minimum(np.searchsorted(variants.place, places), len(variants) - 1)
         counted["other_alleles"] += int(np.count_nonzero(variants.place[found_at] == places))
     effect_is_ref = chosen["side"] == EFFECT_IS_REF
+    if longer_is_ref:  # the reference has both; this does not depend on which study comes first
+        longer = chosen["lengths"][:, 0] > chosen["lengths"][:, 1]
+        effect_is_ref |= (chosen["side"] == UNKNOWN_SIDE) & longer
     alleles = Records(chosen, records.heap).alleles()
     order = np.where(effect_is_ref[:, None], [0, 1], [1, 0])
     each = np.arange(len(new))[:, None]

@@ -23,7 +23,7 @@ def plan_add(studies: Sequence[StudyInput], rules: Rules, *, n_threads: int, siz
              without_positions_bytes: int = 0) -> StagePlan:  # fmt: skip
     """Say what `add_studies` costs, from the sizes of the files."""
     sizes = sizes or Sizes()
-    files = [file for s in studies for file in open_study(s.path, s.columns, trait=s.trait).paths]
+    files = [file for s in studies for file in open_study(s.path, s.columns, trait=s.trait, bim=s.bim).paths]
     read = sum(file.stat().st_size for file in files)
     text = sum(file.stat().st_size * (4 if _is_packed(file) else 1) for file in files)
     record, n_workers = row_type(rules.exact).itemsize, min(n_threads, len(studies))

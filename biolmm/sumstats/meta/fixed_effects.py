@@ -131,7 +131,7 @@ def inverse_variance(block: StudyBlock, lambda_gc: ArrayLike | None = None) -> F
         estimate, error, z = total / weight, np.sqrt(1.0 / weight), total / np.sqrt(weight)
     error[n == 0] = np.nan
     count = n.astype(np.int64)
-    return FixedEffects(estimate, error, z, neg_log10_p(z), weight, count, _text(direction), _heterogeneity(q, count))
+    return FixedEffects(estimate, error, z, neg_log10_p(z), weight, count, _text(direction), heterogeneity_of(q, count))
 
 
 def sample_size(block: StudyBlock, lambda_gc: ArrayLike | None = None) -> SampleSize:
@@ -162,7 +162,7 @@ def sample_size(block: StudyBlock, lambda_gc: ArrayLike | None = None) -> Sample
     with np.errstate(divide="ignore", invalid="ignore"):
         z = total / np.sqrt(weight)
     count = n.astype(np.int64)
-    return SampleSize(z, neg_log10_p(z), weight, count, _text(direction), _heterogeneity(q, count))
+    return SampleSize(z, neg_log10_p(z), weight, count, _text(direction), heterogeneity_of(q, count))
 
 
 def frequencies(block: StudyBlock, weights: Matrix) -> Frequencies:
@@ -217,8 +217,8 @@ def _text(direction: NDArray[np.uint8]) -> NDArray[np.bytes_]:
     return direction.view(f"S{width}").ravel() if width else np.full(len(direction), b"", "S1")
 
 
-def _heterogeneity(q: Vector, n: NDArray[np.int64]) -> Heterogeneity:
-    """Test Q against χ² with k − 1 degrees of freedom."""
+def heterogeneity_of(q: Vector, n: NDArray[np.int64]) -> Heterogeneity:
+    """Test Q of each variant against χ² with n − 1 degrees of freedom, n the number of its studies."""
     none, df = n == 0, np.maximum(n - 1, 0).astype(np.float64)
     tested = np.where(none, np.nan, 0.0)
     several = n > 1

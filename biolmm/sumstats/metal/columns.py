@@ -95,7 +95,9 @@ class _Finder:
         else:
             self._need("pvalue", settings.pvalue, "PVALUE")
             if not self._take("weight", settings.weight):
-                self.notes.append(f"no {settings.weight} column: every weight is DEFAULTWEIGHT = {settings.default_weight:g}")
+                self.notes.append(
+                    f"no {settings.weight} column: every weight is DEFAULTWEIGHT = {settings.default_weight:g}"
+                )
         self._alleles()
         if settings.use_freq:
             self._need("freq", settings.freq, "FREQ")

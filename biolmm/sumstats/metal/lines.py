@@ -119,7 +119,9 @@ def starts_negative(data, spans, negative, missing):  # type: ignore[no-untyped-
         start, length = spans[i, 0], spans[i, 1] - spans[i, 0]
         first = lower(data[start]) if length else 0
         negative[i] = length > 0 and first == 45
-        missing[i] = length == 0 or (length == 1 and first == 46) or (length <= 4 and first == 110)  # n: NA, nan, null, none
+        missing[i] = (
+            length == 0 or (length == 1 and first == 46) or (length <= 4 and first == 110)
+        )  # n: NA, nan, null, none
 
 
 @numba.njit(nogil=True, cache=True)

@@ -121,7 +121,9 @@ class _Script:
     def run(self, path: Path, depth: int) -> None:
         """Carry out the lines of a script, and of those that it sources."""
         if depth > _MOST_SOURCED:
-            raise InputFileError(f"{self.place}: scripts source each other more than {_MOST_SOURCED} deep; is it a circle?")
+            raise InputFileError(
+                f"{self.place}: scripts source each other more than {_MOST_SOURCED} deep; is it a circle?"
+            )
         try:
             lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         except OSError as error:
@@ -149,7 +151,9 @@ class _Script:
             self._refuse(meant)
         else:
             keyword = known[0]
-            with_words = "a name" if keyword.name in _COLUMNS else "ON or OFF" if keyword.name in _SWITCHES else "a value"
+            with_words = (
+                "a name" if keyword.name in _COLUMNS else "ON or OFF" if keyword.name in _SWITCHES else "a value"
+            )
             self._refuse(f"write {USAGE.get(keyword.name, f'{keyword.usual} and {with_words}')}")
         return False
 
@@ -338,7 +342,9 @@ class _Script:
         else:
             value = _leading_number(words[3])
             if value is None:
-                self._refuse(f"{words[3]!r} must be a number that begins with a digit or a sign, or write IN ({words[3]})")
+                self._refuse(
+                    f"{words[3]!r} must be a number that begins with a digit or a sign, or write IN ({words[3]})"
+                )
             else:
                 self._set(filters=(*self.settings.filters, Filter(words[1], operator, value)))
         return False

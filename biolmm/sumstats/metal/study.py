@@ -28,7 +28,7 @@ from biolmm.sumstats.metal.settings import SEPARATORS, ProcessFile
 
 Vector = NDArray[np.float64]
 
-BLOCK_BYTES = 16 * 1024**2
+BLOCK_BYTES = 4 * 1024**2
 _MOST_CONTIGS = 30_000
 _REASONS = ("alleles", "duplicates", "chromosomes", "positions")
 
@@ -142,7 +142,9 @@ class _StudyReader:
         freq = self._numbers(data, spans, "freq", 0.0) if study.freq is not None else None
         pair, negated, complemented = self._alleles(data, spans)
         places = self._places(data, spans)
-        custom = [np.nan_to_num(self._numbers(data, spans, f"custom:{i}", 0.0), nan=0.0) for i in range(len(settings.custom))]
+        custom = [
+            np.nan_to_num(self._numbers(data, spans, f"custom:{i}", 0.0), nan=0.0) for i in range(len(settings.custom))
+        ]
         markers = self.shelf.markers
         counts = np.zeros(len(_REASONS), np.int64)
         admitted = np.zeros(len(marker), np.bool_)
@@ -200,7 +202,9 @@ class _StudyReader:
             good = self._count_out(scale > 0, "weights", good)
         return -statistic if self.step.settings.flip else statistic, scale, good
 
-    def _count_out(self, passed: NDArray[np.bool_], reason: str, good: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    def _count_out(
+        self, passed: NDArray[np.bool_], reason: str, good: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.bool_]:
         """Count those that fail, of those still good; give those that are good now."""
         lost = ~passed if good is None else good & ~passed
         self.counts[reason] += int(lost.sum())
@@ -302,13 +306,17 @@ def read_marker_list(path: Path) -> list[str]:
         raise InputFileError(f"{path} cannot be read: {error.strerror or error}.") from None
     names = [name for name in names if name]
     if not names:
-        raise InputFileError(f"{path} lists no markers, and METAL would switch genomic control off; say GENOMICCONTROL OFF.")
+        raise InputFileError(
+            f"{path} lists no markers, and METAL would switch genomic control off; say GENOMICCONTROL OFF."
+        )
     return names
 
 
 @numba.njit(nogil=True, cache=True)
-def _admit(marker, valid, pair, negated, complemented, statistic, scale, freq, contig, position, pair_of, complemented_of,
-           contig_of, position_of, out_statistic, out_scale, out_freq, admitted, counts):  # type: ignore[no-untyped-def]  # pragma: no cover  # fmt: skip
+def _admit(  # type: ignore[no-untyped-def]  # pragma: no cover
+    marker, valid, pair, negated, complemented, statistic, scale, freq, contig, position, pair_of, complemented_of,
+    contig_of, position_of, out_statistic, out_scale, out_freq, admitted, counts,
+):  # fmt: skip
     """Let lines in, one by one, that fit what is known of their marker; counts: alleles, duplicates, contigs, positions."""
     for i in range(len(marker)):
         m = marker[i]

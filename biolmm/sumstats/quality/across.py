@@ -1,21 +1,23 @@
 """What is measured between studies: one pass over chunks, all studies side by side; results of chunks add up.
 
 Frequencies are held against a reference, or else against the median of the studies that have the variant (of two: the
-other one). Flipped effects show where a study has a strong signal, |z| > 4, at most one in 500 kb of a chunk: there
-sign(z_i)·z_j is positive in another study with power, negative in a flipped one.
+other one). Flipped effects show where a study has a strong signal, |z| > 4, at most one in 500 kb of a chunk,
+palindromic variants aside: there sign(z_i)·z_j is positive in another study with power, negative in a flipped one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biolmm.store.tasks import MapTasks, call_one_by_one
 from biolmm.sumstats.matrix.read import SumstatsStore
+from biolmm.sumstats.meta.tails import z_from_neg_log10_p
 from biolmm.sumstats.quality.config import WINDOW_BP
 from biolmm.sumstats.quality.histogram import Vector
 from biolmm.sumstats.status import Status
@@ -55,8 +57,6 @@ class AcrossMeasures:
         (2, K, K): variants looked at, and those with the same effect and standard error.
     windows
         Counts of variants in windows: number of the window → (K + 1,), the last that of the catalogue.
-    last_position
-        Largest position by contig → (K,).
     """
 
     frequency: Matrix
@@ -83,7 +83,7 @@ class AcrossMeasures:
         windows = dict(self.windows)
         for window, counts in other.windows.items():
             windows[window] = windows[window] + counts if window in windows else counts
-        return AcrossMeasures(*(getattr(self, name) + getattr(other, name) for name in names), windows)
+        return replace(self, windows=windows, **{name: getattr(self, name) + getattr(other, name) for name in names})
 
     def frequency_correlation(self) -> Vector:
         """Give each study's correlation with the reference frequencies; NaN where there are too few."""
@@ -156,17 +156,17 @@ def _measure_chunk(store: SumstatsStore, chunk: int, max_difference: float, refe
         _windows(out, contig, position, present)
         if store.n_studies > 1:
             out.pair_z += pair_sums(np.clip(z, -_CLIP_Z, _CLIP_Z))
-            out.pair_eaf += pair_sums(eaf)
-            _leads(out, z, (contig.astype(np.int64) << 32) + position // _LEAD_BP)
+            # Which strand palindromic variants are on was decided by frequency: they would hide what is exchanged.
+            clear = ~((status & Status.PALINDROMIC.value) > 0).any(axis=1)
+            out.pair_eaf += pair_sums(eaf[clear])
+            _leads(out, z[clear], (contig[clear].astype(np.int64) << 32) + position[clear] // _LEAD_BP)
     if store.n_studies > 1:
         _identical(out, block.cells["beta"], block.cells["se"])
     return out
 
 
-def block_z(cells: dict[str, NDArray[np.float32]], rows: slice, present: NDArray[np.bool_]) -> Matrix:  # type: ignore[type-arg]
+def block_z(cells: Mapping[str, NDArray[Any]], rows: slice, present: NDArray[np.bool_]) -> Matrix:
     """Give β/SE of a slice of a block; where there is no SE, z of p with β's sign."""
-    from biolmm.sumstats.meta.tails import z_from_neg_log10_p
-
     beta, se, tail = (cells[name][rows].astype(np.float64) for name in ("beta", "se", "neg_log10_p"))
     z = beta / se
     only_p = np.isnan(se) & ~np.isnan(tail) & ~np.isnan(beta)
@@ -203,10 +203,12 @@ def _frequencies(out: AcrossMeasures, eaf: Matrix, status: NDArray[np.uint16], r
         out.frequency[study] += [len(there), theirs.sum(), mine.sum(), theirs @ theirs, theirs @ mine, mine @ mine]
         away = np.abs(mine - theirs)
         out.outliers[study] += int((away > max_difference).sum())
-        cells = np.minimum(theirs * GRID, GRID - 1).astype(np.int64) * GRID + np.minimum(mine * GRID, GRID - 1).astype(np.int64)
+        cells = np.minimum(theirs * GRID, GRID - 1).astype(np.int64) * GRID + np.minimum(mine * GRID, GRID - 1).astype(
+            np.int64
+        )
         out.grid[study] += np.bincount(cells, minlength=GRID * GRID).reshape(GRID, GRID)
         clear = np.abs(theirs - 0.5) > 0.1
-        flipped = np.abs(1 - mine - theirs) < away
+        flipped = np.abs(1 - mine - theirs) < away - 0.1
         of_effect = np.where(swapped[there, study], 1 - theirs, theirs) > 0.5
         index = palindromic[there, study] * 4 + of_effect * 2 + flipped
         out.flipped[study] += np.bincount(index[clear], minlength=8).reshape(2, 2, 2)
@@ -230,7 +232,9 @@ def consensus(eaf: Matrix) -> Matrix:
     return np.where(np.isnan(eaf), np.nan, out)
 
 
-def _windows(out: AcrossMeasures, contig: NDArray[np.int32], position: NDArray[np.int64], present: NDArray[np.bool_]) -> None:
+def _windows(
+    out: AcrossMeasures, contig: NDArray[np.int32], position: NDArray[np.int64], present: NDArray[np.bool_]
+) -> None:
     window = (contig.astype(np.int64) << 32) + position // WINDOW_BP
     names, which = np.unique(window, return_inverse=True)
     for at, name in enumerate(names.tolist()):

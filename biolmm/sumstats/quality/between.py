@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biolmm.errors import named
 from biolmm.report.format import fixed, significant
-from biolmm.sumstats.quality.across import AcrossMeasures
+from biolmm.sumstats.quality.across import AcrossMeasures, Matrix
 from biolmm.sumstats.quality.config import WINDOW_BP
 from biolmm.sumstats.quality.study import StudyMeasures
 from biolmm.sumstats.quality.verdicts import BAD, ENOUGH, GOOD, LOOK, NONE, Verdict, level_of, percent
@@ -42,7 +43,14 @@ def _frequency(study: int, across: AcrossMeasures, k: int, *, has_reference: boo
     n = float(across.frequency[study, 0])
     if n < ENOUGH:
         why = "one study and no reference" if k == 1 and not has_reference else f"{n:,.0f} frequencies to compare"
-        return Verdict("frequency", name, NONE, why, wanted, "Give --frequencies, a table of a reference panel." if k == 1 else "Too few.")
+        return Verdict(
+            "frequency",
+            name,
+            NONE,
+            why,
+            wanted,
+            "Give --frequencies, a table of a reference panel." if k == 1 else "Too few.",
+        )
     r, outliers = float(across.frequency_correlation()[study]), int(across.outliers[study])
     counts = across.flipped[study].astype(float)
     flipped = counts[..., 1].sum() / max(counts.sum(), 1)
@@ -55,7 +63,7 @@ def _frequency(study: int, across: AcrossMeasures, k: int, *, has_reference: boo
         level = BAD
     elif level == GOOD and (r < 0.95 or outliers > 0.01 * n):
         level = LOOK
-    if r < -0.5:
+    if by_strand[0] > 0.8:
         text = ("Frequencies are of the other allele: name the column with --map COLUMN=other_allele_frequency when adding, or, "
                 "where effects are flipped as well, exchange effect_allele and other_allele.")  # fmt: skip
         return Verdict("frequency", name, BAD, measured, wanted, text)
@@ -73,34 +81,43 @@ def _frequency(study: int, across: AcrossMeasures, k: int, *, has_reference: boo
     return Verdict("frequency", name, level, measured, wanted, text)
 
 
+def _opposite(across: AcrossMeasures) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Matrix]:
+    """Tell which pairs share enough signals, which of them are opposite, and the share of equal signs."""
+    n, same, total = (across.lead[at] + across.lead[at].T for at in range(3))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share, score = same / n, total / np.sqrt(n)
+        # With nothing associated in j the score is about normal; a flipped study with power lies far below 0.
+        opposite = (share < 0.35) & (score < -3)
+    enough = n >= _LEADS
+    np.fill_diagonal(enough, False)
+    return enough, opposite & enough, share
+
+
 def _flips(study: int, names: Sequence[str], across: AcrossMeasures) -> Verdict:
     name, wanted = "Direction of effects", "strong signals have the same sign elsewhere"
-    n, same, total = (across.lead[at] + across.lead[at].T for at in range(3))
-    others = np.array([other for other in range(len(names)) if other != study and n[study, other] >= _LEADS])
-    if not others.size:
+    enough, opposite, share = _opposite(across)
+    if not enough[study].any():
         return Verdict("flips", name, NONE, f"fewer than {_LEADS} shared signals", wanted, "No signal strong enough to compare.")
-    share = same[study, others] / n[study, others]
-    # Under no association elsewhere the sum has the variance n; a flipped study with power lies far below 0.
-    score = total[study, others] / np.sqrt(n[study, others])
-    against = others[(share < 0.35) & (score < -3)]
-    eaf = across.eaf_correlation()[study]
-    measured = f"{percent(same[study, others].sum(), n[study, others].sum())} of {n[study, others].sum():,.0f} comparisons agree"
-    if against.size == 0:
-        level = GOOD if share.mean() >= 0.6 or score.mean() > -1 else LOOK
-        return Verdict("flips", name, level, measured, wanted, "Nothing to do." if level == GOOD else "Few signals are shared.")
+    flipped = opposite.sum(axis=1) > 0.5 * enough.sum(axis=1)
+    against = np.flatnonzero(opposite[study])
+    measured = f"{percent(float(np.nanmean(share[study, enough[study]])), 1)} of strong signals agree"
+    if not against.size:
+        return Verdict("flips", name, GOOD, measured, wanted, "Nothing to do.")
     listed = named([names[other] for other in against])
-    most = against.size > others.size / 2
-    with np.errstate(invalid="ignore"):
-        alleles = bool(np.nanmean(eaf[against]) < -0.5) if np.isfinite(eaf[against]).any() else False
+    if not flipped[study]:
+        text = f"Nothing to do here: {listed} {'is' if against.size == 1 else 'are'} flipped."
+        level = GOOD if flipped[against].all() else LOOK
+        return Verdict("flips", name, level, f"{measured}; opposite to {listed}", wanted,
+                       text if level == GOOD else f"Opposite to {listed}, it is not clear which is flipped.")  # fmt: skip
+    eaf = across.eaf_correlation()[study, against]
+    alleles = bool(np.isfinite(eaf).any()) and float(np.nanmean(eaf)) < -0.5
     what = ("effect allele and other allele are exchanged (frequencies are too)" if alleles else
             "effects are of the other allele, or the sign of β is turned")  # fmt: skip
     if len(names) == 2:
         text = f"Of the two studies one is flipped: {what}. Compare a known locus with the literature."
-    elif most:
-        text = f"This study is flipped: {what}. Exchange effect_allele and other_allele with --map when adding."
     else:
-        text = f"Against {listed} only: that study is flipped, most likely, not this one."
-    return Verdict("flips", name, BAD if most else LOOK, f"{measured}; opposite to {listed}", wanted, text)
+        text = f"This study is flipped: {what}. Exchange effect_allele and other_allele with --map when adding."
+    return Verdict("flips", name, BAD, f"{measured}; opposite to {listed}", wanted, text)
 
 
 def _scales(metas: Sequence[Mapping[str, Any]], found: Sequence[StudyMeasures]) -> list[float]:
@@ -113,7 +130,10 @@ def _scales(metas: Sequence[Mapping[str, Any]], found: Sequence[StudyMeasures]) 
 
 
 def _scale(study: int, metas: Sequence[Mapping[str, Any]], scales: Sequence[float]) -> Verdict:
-    name, wanted = "Scale, against the other studies", "the same standard deviation of the trait within a factor of 1.25"
+    name, wanted = (
+        "Scale, against the other studies",
+        "the same standard deviation of the trait within a factor of 1.25",
+    )
     mine, others = scales[study], [s for at, s in enumerate(scales) if at != study and not np.isnan(s)]
     if metas[study].get("trait_type") == "binary":
         return Verdict("scale_between", name, NONE, "a binary trait", wanted, "See the meaning of N.")
@@ -133,7 +153,10 @@ def _scale(study: int, metas: Sequence[Mapping[str, Any]], scales: Sequence[floa
 
 
 def _coverage(study: int, across: AcrossMeasures, contigs: Sequence[str]) -> Verdict:
-    name, wanted = "Coverage of the genome", f"variants in every window of {WINDOW_BP // 1_000_000} Mb that others cover"
+    name, wanted = (
+        "Coverage of the genome",
+        f"variants in every window of {WINDOW_BP // 1_000_000} Mb that others cover",
+    )
     total = np.sum(list(across.windows.values()), axis=0)
     share = total[study] / max(total[-1], 1)
     missing: dict[str, int] = {}
@@ -148,7 +171,13 @@ def _coverage(study: int, across: AcrossMeasures, contigs: Sequence[str]) -> Ver
     if not whole:
         return Verdict("coverage", name, NONE, "too few variants", wanted, "Too few variants to tell.")
     gone = [contig for contig, count in missing.items() if count == windows[contig]]
-    level = GOOD if n == 0 else BAD if gone or max(missing[c] / windows[c] for c in missing) > 0.2 or n > 0.02 * whole else LOOK
+    level = (
+        GOOD
+        if n == 0
+        else BAD
+        if gone or max(missing[c] / windows[c] for c in missing) > 0.2 or n > 0.02 * whole
+        else LOOK
+    )
     measured = f"{n:,} of {whole:,} windows without a variant" + (f" (contigs {named(missing)})" if n else "")
     text = "Nothing to do."
     if gone:
@@ -179,4 +208,6 @@ def _same(study: int, names: Sequence[str], across: AcrossMeasures) -> Verdict:
         "Shared samples, or a very polygenic trait: the intercept of cross-trait LD score regression tells which. Combine with "
         "sample overlap taken into account."
     )  # fmt: skip
-    return Verdict("overlap", name, level, f"correlation of z {fixed(r[near])} with {names[near]} at most", wanted, text)
+    return Verdict(
+        "overlap", name, level, f"correlation of z {fixed(r[near])} with {names[near]} at most", wanted, text
+    )

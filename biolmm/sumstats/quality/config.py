@@ -44,7 +44,9 @@ class Filters:
             top = {"min_maf": 0.5, "max_eaf_difference": 1.0}.get(name, float("inf"))
             if not 0 <= value <= top:
                 option = "--" + name.replace("_", "-")
-                raise ParameterError(f"{option} is {value:g} but must be at least 0" + (f" and at most {top:g}." if top < 2 else "."))
+                raise ParameterError(
+                    f"{option} is {value:g} but must be at least 0" + (f" and at most {top:g}." if top < 2 else ".")
+                )
 
     def asked(self) -> dict[str, float]:
         """Give the thresholds that were set."""

@@ -95,7 +95,11 @@ class Moments:
     def _join(self, n: int, mean: float, m2: float, m3: float, m4: float) -> None:
         total, d = self.n + n, mean - self.mean
         a, b = self.n, n
-        self.m4 += m4 + d**4 * a * b * (a * a - a * b + b * b) / total**3 + 6 * d * d * (a * a * m2 + b * b * self.m2) / total**2
+        self.m4 += (
+            m4
+            + d**4 * a * b * (a * a - a * b + b * b) / total**3
+            + 6 * d * d * (a * a * m2 + b * b * self.m2) / total**2
+        )
         self.m4 += 4 * d * (a * m3 - b * self.m3) / total
         self.m3 += m3 + d**3 * a * b * (a - b) / total**2 + 3 * d * (a * m2 - b * self.m2) / total
         self.m2 += m2 + d * d * a * b / total

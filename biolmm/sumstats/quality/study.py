@@ -1,8 +1,8 @@
 """What is measured of one study: three passes over its chunks, in memory that does not grow with the variants.
 
-    χ² = (β/SE)²;  λ exactly, over all variants and by bins of frequency and imputation quality
-    v  = 2p(1−p)·INFO·N·SE²   the trait's variance as the standard errors have it (the Visscher statistic); 1 if standardised
-    log SE² against log 2p(1−p)·N·INFO has the slope −1
+χ² = (β/SE)²;  λ exactly, over all variants and by bins of frequency and imputation quality
+v  = 2p(1−p)·INFO·N·SE²   the trait's variance as the standard errors have it (the Visscher statistic); 1 if standardised
+log SE² against log 2p(1−p)·N·INFO has the slope −1
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from biolmm.results.diagnostics import neg_log10_p
 from biolmm.sumstats.matrix.read import SumstatsStore
 from biolmm.sumstats.meta.block import StudyBlock
 from biolmm.sumstats.meta.genomic_control import (
@@ -120,6 +121,11 @@ class StudyMeasures:
         assert self.medians is not None
         return float(self.medians.lambda_gc()[column])
 
+    @property
+    def lambda_column(self) -> int:
+        """The column of λ to judge by: of effects, or of p where there are more."""
+        return 0 if self.n_lambda(0) >= self.n_lambda(1) else 1
+
     def n_lambda(self, column: int) -> int:
         """Count the variants of a λ."""
         assert self.medians is not None
@@ -222,7 +228,9 @@ def _take_in(out: StudyMeasures, cells: StudyCells, strongest: int) -> None:
         common = effects & ((maf >= COMMON_MAF) | np.isnan(maf))
         out.beta.add(cells.beta[common])
         out.abs_beta.add(np.abs(cells.beta[common]))
-        out.n_beta_near_one += int(np.count_nonzero((np.abs(cells.beta[common]) > 0.5) & (np.abs(cells.beta[common]) < 2)))
+        out.n_beta_near_one += int(
+            np.count_nonzero((np.abs(cells.beta[common]) > 0.5) & (np.abs(cells.beta[common]) < 2))
+        )
         out.se.add(cells.se[common])
         out.info.add(cells.info)
         out.n_info_low += int(np.count_nonzero(cells.info < INFO_EDGES[1]))
@@ -259,8 +267,7 @@ def _tails(out: StudyMeasures, cells: StudyCells) -> None:
     if not both.any():
         return
     tail, z = cells.neg_log10_p[both], np.abs(cells.z_of_effect[both])
-    mine = StudyBlock(beta=z[:, None], se=np.ones((len(z), 1))).z_scores()[:, 0]
-    from_effect = _tail_of(mine)
+    from_effect = neg_log10_p(z)
     out.n_tail += len(tail)
     out.p_against_z.add(np.log10(1 + from_effect), np.log10(1 + tail))
     strong = (z > 1) & ((cells.status[both] & Status.P_DISAGREES.value) > 0)
@@ -272,12 +279,6 @@ def _tails(out: StudyMeasures, cells: StudyCells) -> None:
     at_top = tail == out.largest_tail
     out.n_largest_tail += int(at_top.sum())
     out.n_beyond_largest += int((at_top & (from_effect > tail * 1.02 + 0.02)).sum())
-
-
-def _tail_of(z: Vector) -> Vector:
-    from biolmm.results.diagnostics import neg_log10_p
-
-    return neg_log10_p(z)
 
 
 def _filter(out: StudyMeasures, cells: StudyCells, filters: Filters, reference: Vector | None) -> None:

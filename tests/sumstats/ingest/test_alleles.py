@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -36,6 +36,7 @@ def coded(pairs: list[tuple[str, str]]) -> Alleles:
     return read_alleles(data, spans[0::2], spans[1::2])
 
 
+@settings(deadline=None)
 @given(st.lists(PAIR, min_size=2, max_size=12))
 @example([("A", "G"), ("T", "C"), ("A", "T"), ("T", "A"), ("C", "G")])
 def test_keys_are_equal_where_variants_are(pairs: list[tuple[str, str]]) -> None:
@@ -45,6 +46,7 @@ def test_keys_are_equal_where_variants_are(pairs: list[tuple[str, str]]) -> None
             assert (keys[i] == keys[j]) == same_variant(one, other)
 
 
+@settings(deadline=None)
 @given(st.lists(PAIR, min_size=1, max_size=8))
 def test_ways_turn_with_the_order(pairs: list[tuple[str, str]]) -> None:
     _, ways = allele_keys(coded(pairs))
@@ -53,6 +55,7 @@ def test_ways_turn_with_the_order(pairs: list[tuple[str, str]]) -> None:
         assert (way, other) == ((0, 0) if len(a) == len(b) == 1 else (way, 3 - way)) and way in (0, 1, 2)
 
 
+@settings(deadline=None)
 @given(st.lists(PAIR, min_size=1, max_size=8), st.randoms())
 def test_alleles_are_spelled_as_they_were(pairs: list[tuple[str, str]], random: object) -> None:
     lower = [(a.lower(), b) for a, b in pairs]
@@ -106,6 +109,7 @@ def indels(draw: st.DrawFn) -> tuple[str, list[tuple[int, str, str]]]:
     return sequence, found
 
 
+@settings(deadline=None)
 @given(indels(), st.booleans())
 def test_left_alignment_is_that_of_the_definition(tmp_path_factory: pytest.TempPathFactory,
                                                   drawn: tuple[str, list[tuple[int, str, str]]], swap: bool) -> None:  # fmt: skip
@@ -171,6 +175,7 @@ def test_an_index_that_does_not_fit(tmp_path: Path) -> None:
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(FLOATS.map(repr), FLOATS.map(lambda x: f"{x:.6g}"), st.integers(-(10**25), 10**25).map(str),
                           st.decimals(-1000, 1000, places=12).map(str)), min_size=1, max_size=20))  # fmt: skip
 def test_numbers_are_read_to_the_last_bit(texts: list[str]) -> None:
@@ -193,6 +198,7 @@ def test_what_are_no_numbers(text: str) -> None:
     assert math.isnan(values[0]) and wrong[0]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**12), st.integers(-6000, -12))
 def test_tails_of_any_size(mantissa: int, exponent: int) -> None:
     getcontext().prec = 50

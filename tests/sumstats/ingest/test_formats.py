@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from biolmm.errors import InputFileError
 from biolmm.sumstats.ingest.options import Rules, StudyInput
 from biolmm.sumstats.ingest.roles import FORMATS, ROLES, SYNONYMS
 from biolmm.sumstats.ingest.sources import open_study
@@ -109,6 +110,19 @@ def test_ldsc_gets_places_from_the_catalogue(tmp_path: Path) -> None:
     assert store.studies[1]["counts"]["unknown_id"] == 1
 
 
+def test_plink_1_regressions_need_their_bim(tmp_path: Path) -> None:
+    text = (
+        " CHR SNP BP A1 TEST NMISS OR STAT P \n 1 rs5 1000 G ADD 500 1.2 2 0.0455 \n 1 x 1001 g ADD 500 1.2 2 0.04 \n"
+    )
+    with pytest.raises(InputFileError, match=r"one allele only.*--bim"):
+        only(tmp_path, "p.assoc.logistic", text)
+    (tmp_path / "p.bim").write_text("1\tx\t0\t1001\tAT\tG\n1\trs5\t0\t1000\tG\tA\n")
+    store = only(tmp_path, "p.assoc.logistic", text, bim=tmp_path / "p.bim")
+    data = store.to_dataset().load()
+    assert data["variant_allele"].values.tolist() == [["A", "G"], ["AT", "G"]]
+    assert data["beta"].values[0, 0] == pytest.approx(math.log(1.2)) and math.isnan(data["se"].values[0, 0])
+
+
 def test_effects_from_z(tmp_path: Path) -> None:
     text = "CHR\tPOS\tA1\tA2\tZ\tN\tEAF\n1\t10\tA\tG\t3\t991\t0.5\n"
     found = first(only(tmp_path, "z.tsv", text, Rules(exact=True, effects_from_z=True)))
@@ -200,4 +214,4 @@ def test_blocks_do_not_matter(tmp_path: Path) -> None:
         fields = list(open_study(path, block_bytes=size).blocks())
         values = np.concatenate([each.numbers("beta")[0] for each in fields])
         assert values.tolist() == [float(f"0.{i}") for i in range(1, 200)]
-        assert [each.first_line for each in fields][0] == 2 and sum(each.n for each in fields) == 199
+        assert fields[0].first_line == 2 and sum(each.n for each in fields) == 199

@@ -90,7 +90,7 @@ CASES: dict[str, Case] = {
     "a blank in a value": Case(text(good(), sep=" ").replace("rs7", "rs 7"), r"line 8: has more than 10"),
     "wrong header": Case(GOOD.replace("BETA", "X").replace("SE", "Y"), "has no effect"),
     "no alleles": Case(text(good(), without("EA", "NEA")), "no column with the effect allele"),
-    "one allele": Case(text(good(), without("NEA")), "no column with the effect allele"),
+    "one allele": Case(text(good(), without("NEA")), "names one allele only"),
     "no position": Case(text(good(), without("POS", "CHR")), "no positions"),
     "no evidence": Case(text(good(), without("SE", "P")), "no standard error, p-value or z"),
     "no identifier and no position": Case(text(good(), without("POS", "CHR", "SNP")), "neither contig and position"),
@@ -115,7 +115,8 @@ CASES: dict[str, Case] = {
     "contig column is an id": Case(text([row(i, CHR=f"rs{i}x") for i in range(40_000)]), "contig"),
     # single records
     "p = 0 with se": Case(one(P=0), counts={"p_zero": 1, "present": 41}, warned="p-values are 0"),
-    "p = 0 without se": Case(text([*good(), row(40, P=0)], without("SE")), counts={"bad_p": 1, "present": 40}, warned="p-values are 0"),
+    "p = 0 without se": Case(text([*good(), row(40, P=0)], without("SE")), counts={"bad_p": 1, "present": 40},
+                             warned="p-values are 0"),
     "p > 1": Case(text([*good(200), row(200, P=1.2)]), counts={"bad_p": 1}, warned="above 1"),
     "p < 0": Case(text([*good(200), row(200, P=-0.1)]), counts={"bad_p": 1}),
     "p is text": Case(one(P="?"), counts={"bad_p": 1}),
