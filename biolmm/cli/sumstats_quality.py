@@ -118,3 +118,75 @@ def _cases(given: tuple[str, ...]) -> dict[str, tuple[float, float]]:
             raise ParameterError(f"--cases {text!r} is not STUDY=CASES,CONTROLS, such as ukb=4000,36000.") from error
         out[name] = (n_cases, n_controls)
     return out
+
+
+@sumstats.command()
+@click.argument("source", type=PATH)
+@click.option("--out", type=PATH, required=True, metavar="FILE", help="The file to write.")
+@click.option("--format", "kind", type=click.Choice(["ssf", "vcf", "parquet", "tsv"]), help="By the file's ending by default.")
+@click.option("--study", "--trait", "names", multiple=True, metavar="NAME", help="Of a store or folder; repeat for a VCF. A VCF of "
+              "a store has all by default.")  # fmt: skip
+@click.option("--cases", multiple=True, metavar="STUDY=N", help="Number of cases of a study, in a VCF.")
+@click.option("--index/--no-index", default=True, show_default=True, help="Write a tabix index (.tbi).")
+@click.option("--validate", is_flag=True, help="Hold a GWAS-SSF file that was written against the rules of the format.")
+def export(source: Path, out: Path, kind: str | None, names: tuple[str, ...], cases: tuple[str, ...], index: bool,
+           validate: bool) -> None:  # fmt: skip
+    """Write SOURCE, a study of a store, results of gwas or meta, or a table, as GWAS-SSF, GWAS-VCF, Parquet or bgzip text."""
+    from biolmm.sumstats.export.gwas_vcf import write_gwas_vcf
+    from biolmm.sumstats.export.rows import find_origin
+    from biolmm.sumstats.export.ssf import write_ssf_export
+    from biolmm.sumstats.export.text import write_parquet, write_table
+    from biolmm.sumstats.matrix.read import SumstatsStore
+
+    kind = kind or _kind_of(out)
+    if kind == "vcf" and (source / "zarr.json").exists():
+        pairs = (text.rpartition("=") for text in cases)
+        n_cases = {name: _number(n, f"{name}={n}") for name, _, n in pairs}
+        done = write_gwas_vcf(SumstatsStore.open(source), out, studies=names or None, n_cases=n_cases, index=index)
+    else:
+        if len(names) > 1:
+            raise ParameterError(f"--study was given {len(names)} times, but a {kind} file holds one; repeat it for a VCF of a store.")
+        origin = find_origin(source, names[0] if names else None)
+        if kind == "parquet":
+            done = write_parquet(origin, out)
+        else:
+            write = {"vcf": write_gwas_vcf, "ssf": write_ssf_export, "tsv": write_table}[kind]
+            done = write(origin, out, index=index)  # type: ignore[operator]
+    click.echo(f"{done.path}: {done.n_rows:,} variants" + (f", indexed in {done.index_path}" if done.index_path else ""))
+    for reason, count in done.n_left_out.items():
+        click.echo(f"  left out, {reason}: {count:,}")
+    if validate and kind == "ssf":
+        _validate(out)
+
+
+@sumstats.command("validate-ssf")
+@click.argument("file", type=PATH)
+def validate_file(file: Path) -> None:
+    """Hold FILE against the rules of GWAS-SSF; exit with 2 where one is broken."""
+    _validate(file)
+
+
+def _validate(file: Path) -> None:
+    from biolmm.sumstats.export.ssf import validate_ssf
+
+    violations = validate_ssf(file)
+    for violation in violations:
+        click.echo(f"  broken: {violation}")
+    if violations:
+        raise SystemExit(2)
+    click.echo(f"{file} keeps the rules of GWAS-SSF")
+
+
+def _kind_of(out: Path) -> str:
+    name = out.name.lower()
+    for ending, kind in ((".vcf.gz", "vcf"), (".vcf.bgz", "vcf"), (".parquet", "parquet"), (".tsv.gz", "ssf"), (".tsv.bgz", "tsv")):
+        if name.endswith(ending):
+            return kind
+    raise ParameterError(f"{out} does not say its format: give --format, or end it in .vcf.gz, .parquet or .tsv.gz (GWAS-SSF).")
+
+
+def _number(text: str, whole: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ParameterError(f"--cases {whole!r} is not STUDY=N.") from error

@@ -99,9 +99,11 @@ def decompose(K: Array, restriction: Restriction) -> Eigenbasis:
         ones = np.full((len(rows), 1), len(rows) ** -0.5)
         full = _clipped(eigvalsh(_project(part, ones), overwrite_a=True, check_finite=False))
     projected = _project(part, Q)
+    del part
     apart = max(float(np.abs(np.diag(projected)).sum()), 1e-300)
     projected -= apart * (Q @ Q.T)
-    values, vectors = eigh(projected, overwrite_a=True, check_finite=False, driver="evd")
+    # The transpose of a symmetric matrix is itself, in the order of LAPACK, which then needs no copy.
+    values, vectors = eigh(projected.T, overwrite_a=True, check_finite=False, driver="evd")
     C = Q.shape[1]
     values, vectors = _clipped(values[C:]), np.ascontiguousarray(vectors[:, C:])
     whole = values if full is None else full  # the zero of the intercept adds log 1
@@ -115,7 +117,10 @@ def _project(K: Array, Q: Array) -> Array:
     """Return `(I − QQᵀ) K (I − QQᵀ)`."""
     KQ = K @ Q
     half = KQ - 0.5 * Q @ (Q.T @ KQ)
-    return np.asarray(K - half @ Q.T - Q @ half.T)
+    taken = half @ Q.T
+    projected = K - taken
+    projected -= taken.T
+    return np.asarray(projected)
 
 
 def _clipped(values: Array) -> Array:

@@ -21,6 +21,7 @@ N_PARAMETERS = 6
 SETTLED = 1e-10
 """The search ends when a step would gain less than this in the log-likelihood."""
 MAX_ITERATIONS = 200
+SCORING_STEPS = 6
 SAME = 1e-9
 """Traits whose squared correlation is within this of 1 are taken as the same up to scale."""
 
@@ -103,31 +104,50 @@ class Maximum:
 
 
 def maximise(likelihood: PairLikelihood, form: _Form, psi: Vector) -> Maximum:
-    """Climb by damped scoring with the average information (Levenberg–Marquardt), never downhill."""
+    """Climb by damped scoring with the average information (Levenberg–Marquardt), never downhill.
+
+    Far from the truth, as at a bound that does not hold, that information is a poor Hessian: after a few steps it is
+    no longer computed anew but corrected by what the gradient did (BFGS).
+    """
     now = likelihood.evaluate(form.make(psi))
     if now is None:
         raise ValueError("the search must start where V is positive definite")
-    damping = 1e-3
+    gradient, matrix = _local(form, psi, now)
+    damping, taken, gain = 1e-3, 0, np.inf
     for _ in range(MAX_ITERATIONS):
-        J = form.jacobian(psi)
-        gradient, matrix = J.T @ now.gradient, J.T @ now.information @ J
-        bent = matrix + form.bend(now.gradient)
-        if np.linalg.eigvalsh(bent)[0] > 0:
-            matrix = bent
         scale = np.maximum(np.diag(matrix), 1e-12 * np.trace(matrix))
         step = np.linalg.lstsq(matrix + damping * np.diag(scale), -gradient, rcond=None)[0]
         gain = -float(gradient @ step) / 2
         trial = likelihood.evaluate(form.make(psi + step))
         if trial is not None and trial.value <= now.value + 1e-13 * abs(now.value):
-            psi, now = psi + step, trial
+            psi, now, taken = psi + step, trial, taken + 1
             damping = max(damping / 10, 1e-12)
+            before, (gradient, fresh) = gradient, _local(form, psi, now)
+            matrix = _corrected(matrix, step, gradient - before) if taken >= SCORING_STEPS else fresh
             if gain < SETTLED:
                 return Maximum(form.make(psi), now, True)
+        elif damping > 1e8:
+            break
         else:
-            if damping > 1e8:
-                return Maximum(form.make(psi), now, gain < 1e-6)
             damping = max(damping * 10, 1e-6)
-    return Maximum(form.make(psi), now, False)
+    return Maximum(form.make(psi), now, gain < 1e-6)
+
+
+def _local(form: _Form, psi: Vector, at: Evaluation) -> tuple[Vector, Vector]:
+    """Return the gradient and an approximate Hessian in ψ."""
+    J = form.jacobian(psi)
+    matrix = J.T @ at.information @ J
+    bent = matrix + form.bend(at.gradient)
+    return J.T @ at.gradient, bent if np.linalg.eigvalsh(bent)[0] > 0 else matrix
+
+
+def _corrected(matrix: Vector, step: Vector, change: Vector) -> Vector:
+    """Return the BFGS update of a Hessian; as it is where the curvature along the step is not positive."""
+    along = float(step @ change)
+    pushed = matrix @ step
+    if along <= 1e-12 * float(step @ pushed):
+        return matrix
+    return np.asarray(matrix + np.outer(change, change) / along - np.outer(pushed, pushed) / (step @ pushed))
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def write_ssf(results_dir: Path, trait: str, out: Path) -> SsfSummary:
         with aside.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed, _text(packed) as text:
             text.write("\t".join(SSF_COLUMNS) + "\n")
             for _, contig, path in parts:
-                frame, lost = _ssf_rows(read_part(path).to_pandas(), contig)
+                frame, lost = ssf_rows(read_part(path).to_pandas(), contig)
                 dropped += lost
                 if frame.empty:
                     continue
@@ -105,7 +105,7 @@ def write_ssf(results_dir: Path, trait: str, out: Path) -> SsfSummary:
                 last = (first[0], final)
                 n_rows += len(frame)
                 largest_n = max(largest_n, int(frame["n"].max()))
-        md5 = _md5(aside)
+        md5 = file_md5(aside)
     metadata = _metadata(results_dir, trait, out.name, md5) | {"is_sorted": is_sorted}
     metadata["samples"] = [{"sample_size": largest_n}]
     metadata_path = write_text(out.with_name(out.name + "-meta.yaml"), to_yaml(metadata))
@@ -116,8 +116,8 @@ def _text(handle: gzip.GzipFile) -> io.TextIOWrapper:
     return io.TextIOWrapper(handle, encoding="utf-8", newline="")
 
 
-def _ssf_rows(frame: pd.DataFrame, contig: str) -> tuple[pd.DataFrame, tuple[int, int, int]]:
-    """Rows that GWAS-SSF can hold, in its columns; how many have no statistics, no chromosome, no allele."""
+def ssf_rows(frame: pd.DataFrame, contig: str) -> tuple[pd.DataFrame, tuple[int, int, int]]:
+    """Give the rows that GWAS-SSF can hold, in its columns; how many have no statistics, no chromosome, no allele."""
     number = ssf_chromosome(contig)
     statistics = frame[["beta", "standard_error", "effect_allele_frequency", "neg_log_10_p_value"]].notna().all(axis=1)
     if number is None:
@@ -134,7 +134,8 @@ def _ssf_rows(frame: pd.DataFrame, contig: str) -> tuple[pd.DataFrame, tuple[int
     return rows[list(SSF_COLUMNS)], (int((~statistics).sum()), 0, int((statistics & ~known).sum()))
 
 
-def _md5(path: Path) -> str:
+def file_md5(path: Path) -> str:
+    """Compute the MD5 sum that metadata have."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 

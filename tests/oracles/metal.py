@@ -3,6 +3,7 @@
 A second writing of what `biolmm/sumstats/metal` does, of the reference's rules alone and sharing no code with it.
 """
 
+# ruff: noqa: UP031  (%-formats, as METAL has them)
 from __future__ import annotations
 
 import math
@@ -166,13 +167,16 @@ class Metal:
             if options.average:
                 mean = sum(w * f for w, f in zip(weights, freqs, strict=True)) / total_weight
                 spread = sum(w * (f - mean) ** 2 for w, f in zip(weights, freqs, strict=True)) / total_weight
-                cells += ["%.4f" % mean, "%.4f" % math.sqrt(spread)]  # noqa: UP031
+                cells += ["%.4f" % mean, "%.4f" % math.sqrt(spread)]
             if options.extremes:
-                cells += ["%.4f" % min(freqs), "%.4f" % max(freqs)]  # noqa: UP031
+                cells += ["%.4f" % min(freqs), "%.4f" % max(freqs)]
             if by_error:
-                cells += ["%.*f" % (precision[0], total / total_weight), "%.*f" % (precision[1], math.sqrt(1 / total_weight))]  # noqa: UP031
+                cells += [
+                    "%.*f" % (precision[0], total / total_weight),
+                    "%.*f" % (precision[1], math.sqrt(1 / total_weight)),
+                ]
             else:
-                cells += ["%.2f" % total_weight, "%.3f" % z]  # noqa: UP031
+                cells += ["%.2f" % total_weight, "%.3f" % z]
             cells.append(p_text(z, log_p))
             cells.append("".join(self._sign(found.get(marker)) for found, _ in self.files))
             if heterogeneity:
@@ -185,8 +189,8 @@ class Metal:
                 p = 1.0 if q < 1e-7 or df < 1 else float(stats.chi2.sf(q, df))
                 i2 = 0.0 if q <= df or df < 1 else (q - df) / q * 100
                 p = (math.log10(p) if p < 1 else 0.0) if log_p else p
-                cells += ["%.1f" % i2, "%.3f" % (q if df else 0.0), "%d" % df, "%.4g" % p]  # noqa: UP031
-            cells += ["%g" % sum(float(r.row[name]) for r, _ in there) for name in options.custom]  # noqa: UP031
+                cells += ["%.1f" % i2, "%.3f" % (q if df else 0.0), "%d" % df, "%.4g" % p]
+            cells += ["%g" % sum(float(r.row[name]) for r, _ in there) for name in options.custom]
             out[self.names[marker]] = cells
         return out
 
@@ -201,11 +205,11 @@ def p_text(z: float, log_p: bool) -> str:
     """Print a p-value as METAL does."""
     log10_p = (float(special.log_ndtr(-abs(z))) + math.log(2)) / math.log(10)
     if log_p:
-        return "%.2f" % log10_p  # noqa: UP031
+        return "%.2f" % log10_p
     if abs(z) < 20:
-        return "%.4g" % (2 * float(special.ndtr(-abs(z))))  # noqa: UP031
+        return "%.4g" % (2 * float(special.ndtr(-abs(z))))
     exponent = math.floor(log10_p)
     mantissa = 10 ** (log10_p - exponent)
     if mantissa >= 9.995:
         mantissa, exponent = mantissa / 10, exponent + 1
-    return "%.2fe%d" % (mantissa, exponent)  # noqa: UP031
+    return "%.2fe%d" % (mantissa, exponent)

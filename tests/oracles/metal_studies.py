@@ -42,7 +42,9 @@ def write_studies(folder: Path, n_studies: int = 3, n_markers: int = 400, seed: 
     return files
 
 
-def _record(rng: np.random.Generator, name: str, pair: list[str], f: float, effect: float, n: int, i: int) -> dict[str, str]:
+def _record(
+    rng: np.random.Generator, name: str, pair: list[str], f: float, effect: float, n: int, i: int
+) -> dict[str, str]:
     """Make one line: of either allele, on either strand, the pair now and then another."""
     f = min(max(f + rng.normal(0, 0.03), 0.001), 0.999)
     se = 1.0 / math.sqrt(2 * n * f * (1 - f)) * rng.uniform(0.9, 1.1)
@@ -74,7 +76,9 @@ def _record(rng: np.random.Generator, name: str, pair: list[str], f: float, effe
 
 def _damage(rng: np.random.Generator, line: dict[str, str]) -> None:
     """Spoil the statistic of a line so that it is left out."""
-    name, text = [("P", "NA"), ("P", "0"), ("P", "1.2"), ("P", "x"), ("SE", "0"), ("SE", "-0.1"), ("SE", "NA")][rng.integers(7)]
+    name, text = [("P", "NA"), ("P", "0"), ("P", "1.2"), ("P", "x"), ("SE", "0"), ("SE", "-0.1"), ("SE", "NA")][
+        rng.integers(7)
+    ]
     line[name] = text
     if name == "P":
         line["SE"] = "NA"

@@ -61,7 +61,7 @@ def finish(out: Path, n_parts: int, *, draw: bool = True) -> Finished:
 
 def _find_loci(out: Path, n_parts: int) -> pd.DataFrame:
     """Find the loci of the fixed-effects result; the whole rows of their leads."""
-    frames = []
+    frames: list[pd.DataFrame] = []
     for part in range(n_parts):
         table = read_part(part_path(out, part), [P_COLUMN])
         strong = table[P_COLUMN].to_numpy() > GENOME_WIDE_NEG_LOG10_P

@@ -195,7 +195,8 @@ def _last_markers(chunk: int, reader: Reader) -> dict[tuple[int, int], Vector]:
         assert eaf is not None
         rows = np.flatnonzero(is_distance_marker(np.where(np.isnan(stretch.block.beta), np.nan, eaf)))
         where = np.stack([contig[rows + stretch.start], position[rows + stretch.start] // BIN_BP])
-        ends = np.flatnonzero(np.append(np.any(where[:, 1:] != where[:, :-1], axis=0), True)) if len(rows) else []
-        for i in ends:
+        last = np.ones(len(rows), np.bool_)
+        last[:-1] = np.any(where[:, 1:] != where[:, :-1], axis=0)
+        for i in np.flatnonzero(last):
             out[int(where[0, i]), int(where[1, i])] = eaf[rows[i]]
     return out

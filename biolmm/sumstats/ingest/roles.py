@@ -171,6 +171,9 @@ SYNONYMS: dict[str, str] = {
 }
 """What columns are usually called, for files of no known program; earlier names count first."""
 
+_ALSO = ("contig", "position", "info", "n")
+"""Roles for which usual names count in files of known programs too."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -249,6 +252,9 @@ def find_layout(
         if name in repeated:
             raise InputFileError(f"{source} has {names.count(name)} columns '{name}': rename or drop the others.")
         column[role] = names.index(name)
+    for name, role in SYNONYMS.items():  # of a known program's file that somebody has added places to
+        if role in _ALSO and role not in column and names.count(name) == 1 and names.index(name) not in by_hand:
+            column[role] = names.index(name)
     layout = Layout(known.name if known else "table", column, bool(known and known.declares_ref), tuple(header))
     _check(source, layout, header, bim)
     return layout

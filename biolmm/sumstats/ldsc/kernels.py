@@ -10,7 +10,6 @@ machine's, never of workers.
 from __future__ import annotations
 
 import numba
-import numpy as np
 
 LEAST_VARIANCE = 0.01
 """The modelled variance of z is at least this: a fit far off its model gets no infinite or negative weights."""

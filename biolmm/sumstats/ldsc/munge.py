@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -255,14 +256,29 @@ def relative_sign(alleles: NDArray[np.int8], other: NDArray[np.int8]) -> Vector:
     >>> relative_sign(pairs, np.array([[A, G]] * 6, np.int8)).tolist()
     [1.0, 1.0, -1.0, -1.0, 0.0, 0.0]
     """
-    snps = are_snps(alleles) & are_snps(other)
+    return np.asarray(_SIGNS[_pair_codes(alleles), _pair_codes(other)])
+
+
+def _pair_codes(alleles: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Number pairs of alleles."""
+    return np.asarray(alleles[:, 0] * (OTHER_ALLELE + 1) + alleles[:, 1])
+
+
+def _make_signs() -> Vector:
+    """Compare every pair of alleles with every other."""
+    one = np.array(list(product(range(OTHER_ALLELE + 1), repeat=2)), np.int8)
+    left, right = one[:, None], one[None, :]
+    snps = are_snps(one)[:, None] & are_snps(one)[None, :]
 
     def equal(pairs: NDArray[np.int8]) -> Mask:
-        return np.asarray((pairs == other).all(axis=1))
+        return np.asarray((pairs == right).all(axis=2))
 
-    same = equal(alleles) | equal(3 - alleles)
-    swapped = equal(alleles[:, ::-1]) | equal(3 - alleles[:, ::-1])
+    same = equal(left) | equal(3 - left)
+    swapped = equal(left[:, :, ::-1]) | equal(3 - left[:, :, ::-1])
     return np.where(snps & same, 1.0, np.where(snps & swapped, -1.0, 0.0))
+
+
+_SIGNS = _make_signs()
 
 
 class _Sieve:

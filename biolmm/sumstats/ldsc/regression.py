@@ -74,7 +74,7 @@ class RegressionData:
     m: float
 
     @cached_property
-    def R(self) -> Matrix:
+    def root_n(self) -> Matrix:
         """√(N / M), (T, n)."""
         return np.sqrt(self.N / self.m)
 
@@ -153,7 +153,7 @@ def regress(data: RegressionData, fits: Fits, config: RegressionConfig | None = 
     """
     config = config or RegressionConfig()
     P, free = len(fits.traits), np.isnan(fits.fixed)
-    data.R, data.weighing  # once, before threads share them  # noqa: B018
+    data.root_n, data.weighing  # once, before threads share them  # noqa: B018
     no_limit = np.full(P, np.inf)
     step_limit = np.where(free, np.inf if config.two_step is None else config.two_step, np.inf)
     counts, means = np.empty((P, 2), np.int64), np.empty((P, 2))
@@ -218,7 +218,7 @@ def _through(sums: Matrix, intercept: Matrix) -> Matrix:
 def _count(rows: NDArray[np.int64], shared: tuple[RegressionData, NDArray[np.int64], Vector]):  # type: ignore[no-untyped-def]
     data, traits, limit = shared
     counts, means = np.empty((len(rows), 2), np.int64), np.empty((len(rows), 2))
-    count_and_mean(data.Z, data.R, data.ld, traits[rows], limit[rows], counts, means)
+    count_and_mean(data.Z, data.root_n, data.ld, traits[rows], limit[rows], counts, means)
     return rows, counts, means
 
 
@@ -254,6 +254,6 @@ def _add_up(blocks: tuple[int, int], shared: _Pass) -> Matrix:
     data = shared.data
     out = np.empty((len(shared.traits), blocks[1] - blocks[0], 5))
     add_up(
-        data.Z, data.R, data.ld, *data.weighing, shared.traits, shared.limit, shared.edges, shared.model, *blocks, out
+        data.Z, data.root_n, data.ld, *data.weighing, shared.traits, shared.limit, shared.edges, shared.model, *blocks, out
     )  # fmt: skip
     return out

@@ -123,6 +123,11 @@ def test_plink_1_regressions_need_their_bim(tmp_path: Path) -> None:
     assert data["beta"].values[0, 0] == pytest.approx(math.log(1.2)) and math.isnan(data["se"].values[0, 0])
 
 
+def test_ldsc_with_places_uses_them(tmp_path: Path) -> None:
+    found = first(only(tmp_path, "x.sumstats", "SNP\tCHR\tBP\tA1\tA2\tZ\tN\nrs5\t3\t77\tA\tG\t-2\t900\n"))
+    assert (found["contig"], found["position"], found["beta"]) == ("3", 77, -1)
+
+
 def test_effects_from_z(tmp_path: Path) -> None:
     text = "CHR\tPOS\tA1\tA2\tZ\tN\tEAF\n1\t10\tA\tG\t3\t991\t0.5\n"
     found = first(only(tmp_path, "z.tsv", text, Rules(exact=True, effects_from_z=True)))

@@ -166,7 +166,7 @@ def test_truncated_files(tmp_path: Path) -> None:
     content = path.read_bytes()
     for cut in (10, 5000, len(content) - 4):
         path.write_bytes(content[:cut])
-        with pytest.raises(InputFileError, match="truncated|damaged"):
+        with pytest.raises(InputFileError, match=r"truncated|damaged"):
             read_sumstats(path)
     path.write_bytes(b"PAR1" + b"x" * 50)
     with pytest.raises(InputFileError, match="damaged Parquet"):
@@ -238,7 +238,7 @@ def test_published_ld_scores(tmp_path: Path) -> None:
         ("CHR\tSNP\tBP\tL2\n1\ta\tx\t2\n", "1", "'x'"),
         ("CHR\tSNP\tBP\tL2\n1\ta\t1\t2\n", "1 2", "holds 2 numbers"),
         ("CHR\tSNP\tBP\tL2\n1\ta\t1\t2\n", "many", "no numbers of variants: many"),
-        ("CHR SNP BP L2\n1 a 1 2\n1 b 2\n", "1", "cannot be read|missing"),
+        ("CHR SNP BP L2\n1 a 1 2\n1 b 2\n", "1", r"cannot be read|missing"),
     ],
 )  # fmt: skip
 def test_damaged_ld_scores(tmp_path: Path, scores: str, counts: str, message: str) -> None:
