@@ -1,4 +1,5 @@
-"""Benchmarks: `python benchmarks/run.py {kernels,pass,scan,convert,formats,grm,gwas,rivals,all}`; see the README beside this file.
+"""Benchmarks: `python benchmarks/run.py {kernels,pass,scan,convert,formats,grm,gwas,rivals,meta,all}`;
+see the README beside this file.
 
 Prints tables and writes the figures with machine, BLAS kernel, versions and parameters as JSON.
 """
@@ -15,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-BENCHMARKS = ("kernels", "pass", "scan", "convert", "formats", "grm", "gwas", "rivals")
+BENCHMARKS = ("kernels", "pass", "scan", "convert", "formats", "grm", "gwas", "rivals", "meta")
 _MODULES = {"pass": "passes"}
 _UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 _REMOVED = "BIOLMM_BENCHMARK_REMOVED"

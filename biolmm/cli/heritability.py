@@ -142,55 +142,60 @@ def _number(value: float, digits: int = 4) -> str:
     return "–" if value != value else f"{value:.{digits}f}"
 
 
+def _rows(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    return table.to_dict("records")
+
+
 def _h2_text(tables: dict[str, pd.DataFrame]) -> str:
     from biolmm.cli_text import table_text
 
-    reml, rhe = tables.get("h2"), tables.get("rhe")
-    first = reml if reml is not None else rhe
-    if first is None:
+    given = [tables[name] for name in ("h2", "rhe") if name in tables]
+    if not given:
         return ""
     header = ["trait", "n"]
-    rows = [[row.trait, f"{row.n:,}"] for row in first.itertuples()]
-    if reml is not None:
+    lines = [[row["trait"], f"{row['n']:,}"] for row in _rows(given[0])]
+    notes = []
+    if "h2" in tables:
         header += ["h2", "se", "lrt_p"]
-        for cells, row in zip(rows, reml.itertuples(), strict=True):
-            cells += [_number(row.h2), _number(row.h2_se), f"{row.lrt_p:.2g}"]
-    if rhe is not None:
+        for line, row in zip(lines, _rows(tables["h2"]), strict=True):
+            line += [_number(row["h2"]), _number(row["h2_se"]), f"{row['lrt_p']:.2g}"]
+    if "rhe" in tables:
         header += ["h2_rhe", "se_rhe"]
-        for cells, row in zip(rows, rhe.itertuples(), strict=True):
-            cells += [_number(row.h2), _number(row.h2_se)]
-    if first["prevalence"].notna().any():
+        for line, row in zip(lines, _rows(tables["rhe"]), strict=True):
+            errors = [error for error in (row["h2_se"], row["h2_se_normal"]) if error == error]
+            line += [_number(row["h2"]), _number(max(errors, default=float("nan")))]
+            notes += [f"{row['trait']}: {row['flag']}"] if row["flag"] else []
+    if given[0]["prevalence"].notna().any():
         header += ["h2_liability", "se"]
-        for cells, row in zip(rows, first.itertuples(), strict=True):
-            cells += [_number(row.h2_liability), _number(row.h2_liability_se)]
-    flags = rhe["flag"] if rhe is not None else []
-    text = table_text(header, rows)
-    notes = [f"{trait}: {flag}" for trait, flag in zip(first["trait"], flags, strict=False) if flag]
-    return "\n".join([text, *notes])
+        for line, row in zip(lines, _rows(given[0]), strict=True):
+            line += [_number(row["h2_liability"]), _number(row["h2_liability_se"])]
+    return "\n".join([table_text(header, lines), *notes])
 
 
 def _partition_text(tables: dict[str, pd.DataFrame]) -> str:
     from biolmm.cli_text import table_text
 
-    table = tables.get("partitioned")
-    if table is None:
+    if "partitioned" not in tables:
         return ""
-    rows = [
-        [f"{row.trait} {row.annotation}", _number(row.share_of_variants), _number(row.h2), _number(row.h2_se),
-         _number(row.enrichment, 2), _number(row.enrichment_se, 2), f"{row.enrichment_p:.2g}"]
-        for row in table.itertuples()
+    lines = [
+        [f"{row['trait']} {row['annotation']}", _number(row["share_of_variants"]), _number(row["h2"]),
+         _number(row["h2_se"]), _number(row["enrichment"], 2), _number(row["enrichment_se"], 2),
+         f"{row['enrichment_p']:.2g}"]
+        for row in _rows(tables["partitioned"])
     ]  # fmt: skip
-    return table_text(["trait annotation", "share", "h2", "se", "enrichment", "se", "p"], rows)
+    return table_text(["trait annotation", "share", "h2", "se", "enrichment", "se", "p"], lines)
 
 
 def _rg_text(table: pd.DataFrame) -> str:
     from biolmm.cli_text import table_text
 
-    rows = [
-        [f"{row.trait_1} {row.trait_2}", f"{row.n_both:,}", row.method, _number(row.rg), _number(row.rg_se),
-         f"{row.rg0_p:.2g}", f"{row.rg1_p:.2g}", _number(row.rg_rhe), _number(row.rg_rhe_se)]
-        for row in table.itertuples()
+    rows = _rows(table)
+    lines = [
+        [f"{row['trait_1']} {row['trait_2']}", f"{row['n_both']:,}", row["method"], _number(row["rg"]),
+         _number(row["rg_se"]), f"{row['rg0_p']:.2g}", f"{row['rg1_p']:.2g}", _number(row["rg_rhe"]),
+         _number(row["rg_rhe_se"])]
+        for row in rows
     ]  # fmt: skip
-    text = table_text(["pair", "n_both", "by", "rg", "se", "p(rg=0)", "p(|rg|=1)", "rg_rhe", "se_rhe"], rows)
-    notes = [f"{row.trait_1} {row.trait_2}: {row.flag}" for row in table.itertuples() if row.flag]
+    text = table_text(["pair", "n_both", "by", "rg", "se", "p(rg=0)", "p(|rg|=1)", "rg_rhe", "se_rhe"], lines)
+    notes = [f"{row['trait_1']} {row['trait_2']}: {row['flag']}" for row in rows if row["flag"]]
     return "\n".join([text, *notes])

@@ -333,17 +333,12 @@ def _munge_config(options: dict[str, Any], *, alleles: bool) -> MungeConfig:
 
 def _traits(options: dict[str, Any], ld: LdScoreTable | None, *, alleles: bool) -> list[TraitStatistics]:
     """Read every input, with the variants of the LD scores."""
-    from biolmm.sumstats.ldsc.sources import read_snp_list, read_traits, unique_names
+    from biolmm.sumstats.ldsc.sources import read_all, read_snp_list
 
     snp_list = read_snp_list(options["merge_alleles"]) if options["merge_alleles"] else None
     config = _munge_config(options, alleles=alleles or snp_list is not None)
-    found = [
-        trait
-        for path in options["statistics"]
-        for trait in read_traits(Path(path), config, keep=None if ld is None else ld.snp, traits=options["traits"],
-                                 kind=options["kind"], effective_n=options["effective_n"], snp_list=snp_list)
-    ]  # fmt: skip
-    return unique_names(found)
+    how = {name: options[name] for name in ("traits", "kind", "effective_n")}
+    return read_all(options["statistics"], config, keep=None if ld is None else ld.snp, snp_list=snp_list, **how)
 
 
 def _overlap(options: dict[str, Any], ld: LdScoreTable) -> Any:

@@ -31,7 +31,9 @@ _FILTERS = {
 def _filter_options(command: Any) -> Any:
     for name, words in reversed(_FILTERS.items()):
         option = "--" + name.replace("_", "-")
-        command = click.option(option, type=float, metavar="X", help=f"Count variants of {words} for the plan.")(command)
+        command = click.option(option, type=float, metavar="X", help=f"Count variants of {words} for the plan.")(
+            command
+        )
     return command
 
 
@@ -40,8 +42,12 @@ def _filter_options(command: Any) -> Any:
 @click.option("--out", type=PATH, required=True, metavar="FOLDER", help="Where pages and quality.json go.")
 @click.option("--frequencies", type=PATH, metavar="TABLE", help="Allele frequencies of a reference panel; by default studies "
               "are held against each other.")  # fmt: skip
-@click.option("--cases", multiple=True, metavar="STUDY=N1,N0", help="Cases and controls of a study: tells what its N means.")
-@click.option("--expected-sd", type=float, metavar="SD", help="Standard deviation of the trait in the units of the effects.")
+@click.option(
+    "--cases", multiple=True, metavar="STUDY=N1,N0", help="Cases and controls of a study: tells what its N means."
+)
+@click.option(
+    "--expected-sd", type=float, metavar="SD", help="Standard deviation of the trait in the units of the effects."
+)
 @_filter_options
 @click.option("--fail-on", type=click.Choice(["look", "bad"]), help="Exit with 2 when a verdict is this bad.")
 @click.option("--overwrite", is_flag=True, help="Replace another quality control in that folder.")
@@ -52,19 +58,23 @@ def _filter_options(command: Any) -> Any:
               help="Of files: A/T and C/G by frequency, left out, or taken as they are.")  # fmt: skip
 @click.option("--reference", type=PATH, metavar="FASTA", help="Of files: decides REF and strand.")
 @click.option("--threads", type=int, metavar="N", help="Threads; every available processor by default.")
-@click.option("--memory", metavar="SIZE", help="Memory budget, such as 4GiB; three quarters of what is free by default.")
+@click.option(
+    "--memory", metavar="SIZE", help="Memory budget, such as 4GiB; three quarters of what is free by default."
+)
 @click.option("--plan", is_flag=True, help="Print passes, bytes and memory, and stop.")
 def quality(**options: Any) -> None:
     """Check STUDIES, a store of summary statistics or files, before they are combined."""
     from biolmm.chunks import map_tasks, n_threads, threads
     from biolmm.sumstats.ingest.options import Rules
     from biolmm.sumstats.quality.config import Filters, QualityConfig
+    from biolmm.sumstats.quality.levels import LEVELS
     from biolmm.sumstats.quality.run import plan_quality, run_quality
-    from biolmm.sumstats.quality.verdicts import LEVELS
 
     filters = Filters(**{name: options[name] for name in _FILTERS})
     difference = options["max_eaf_difference"]
-    config = QualityConfig(filters, _cases(options["cases"]), options["expected_sd"], 0.2 if difference is None else difference)
+    config = QualityConfig(
+        filters, _cases(options["cases"]), options["expected_sd"], 0.2 if difference is None else difference
+    )
     with threads(options["threads"]):
         source = _source(options)
         if not isinstance(source, list):
@@ -123,7 +133,9 @@ def _cases(given: tuple[str, ...]) -> dict[str, tuple[float, float]]:
 @sumstats.command()
 @click.argument("source", type=PATH)
 @click.option("--out", type=PATH, required=True, metavar="FILE", help="The file to write.")
-@click.option("--format", "kind", type=click.Choice(["ssf", "vcf", "parquet", "tsv"]), help="By the file's ending by default.")
+@click.option(
+    "--format", "kind", type=click.Choice(["ssf", "vcf", "parquet", "tsv"]), help="By the file's ending by default."
+)
 @click.option("--study", "--trait", "names", multiple=True, metavar="NAME", help="Of a store or folder; repeat for a VCF. A VCF of "
               "a store has all by default.")  # fmt: skip
 @click.option("--cases", multiple=True, metavar="STUDY=N", help="Number of cases of a study, in a VCF.")
@@ -145,14 +157,18 @@ def export(source: Path, out: Path, kind: str | None, names: tuple[str, ...], ca
         done = write_gwas_vcf(SumstatsStore.open(source), out, studies=names or None, n_cases=n_cases, index=index)
     else:
         if len(names) > 1:
-            raise ParameterError(f"--study was given {len(names)} times, but a {kind} file holds one; repeat it for a VCF of a store.")
+            raise ParameterError(
+                f"--study was given {len(names)} times, but a {kind} file holds one; repeat it for a VCF of a store."
+            )
         origin = find_origin(source, names[0] if names else None)
         if kind == "parquet":
             done = write_parquet(origin, out)
         else:
             write = {"vcf": write_gwas_vcf, "ssf": write_ssf_export, "tsv": write_table}[kind]
             done = write(origin, out, index=index)  # type: ignore[operator]
-    click.echo(f"{done.path}: {done.n_rows:,} variants" + (f", indexed in {done.index_path}" if done.index_path else ""))
+    click.echo(
+        f"{done.path}: {done.n_rows:,} variants" + (f", indexed in {done.index_path}" if done.index_path else "")
+    )
     for reason, count in done.n_left_out.items():
         click.echo(f"  left out, {reason}: {count:,}")
     if validate and kind == "ssf":
@@ -179,10 +195,18 @@ def _validate(file: Path) -> None:
 
 def _kind_of(out: Path) -> str:
     name = out.name.lower()
-    for ending, kind in ((".vcf.gz", "vcf"), (".vcf.bgz", "vcf"), (".parquet", "parquet"), (".tsv.gz", "ssf"), (".tsv.bgz", "tsv")):
+    for ending, kind in (
+        (".vcf.gz", "vcf"),
+        (".vcf.bgz", "vcf"),
+        (".parquet", "parquet"),
+        (".tsv.gz", "ssf"),
+        (".tsv.bgz", "tsv"),
+    ):
         if name.endswith(ending):
             return kind
-    raise ParameterError(f"{out} does not say its format: give --format, or end it in .vcf.gz, .parquet or .tsv.gz (GWAS-SSF).")
+    raise ParameterError(
+        f"{out} does not say its format: give --format, or end it in .vcf.gz, .parquet or .tsv.gz (GWAS-SSF)."
+    )
 
 
 def _number(text: str, whole: str) -> float:

@@ -10,6 +10,7 @@ zstd still unpacks, since BGEN 1.3 writes its frames without a checksum.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,14 +25,16 @@ from biolmm.files.bgen_header import BgenHeader, file_stamp, read_header, read_r
 from biolmm.files.bgen_index import read_index
 from biolmm.files.bgen_walk import Field, Window, parse_range, variant_name
 from biolmm.files.encoding import Encoding, Rows, rows_from_calls
-from biolmm.files.genotypes import Block, SampleTable, Source
+from biolmm.files.genotypes import Block, SampleTable, Source, as_counts
 from biolmm.files.oxford_sample import OxfordSamples, read_oxford_sample
+
+log = logging.getLogger(__name__)
 
 _RANGE_BYTES = 32 << 20
 """Bytes of the file that are held at a time, unless one variant alone takes more."""
 _MOST_ZLIB = 1032
 _MISSING_CALL = 3
-_N_SUMS = 4
+_N_SUMS = 6
 Bytes = NDArray[np.uint8]
 
 
@@ -45,14 +48,14 @@ def open_bgen(path: Path, sample_file: Path | None = None) -> Source:
     sample_file
         Its `.sample` file. By default the one of the same name beside it, when there is one. Ids in the BGEN file come
         before those of a file found beside it, which has to name the same samples; a file that is given comes before
-        both, and only the number of samples has to agree.
+        both: it may rename samples, but not name the file's own in another order.
 
     Raises
     ------
     InputFileError
         When a file cannot be read or is damaged, when no file names the samples, or one names a sample twice.
     SampleMismatchError
-        When the `.sample` file is that of other samples.
+        When the `.sample` file is that of other samples, or of the same in another order.
 
     Notes
     -----
@@ -86,6 +89,8 @@ def _samples(header: BgenHeader, given: Path | None) -> tuple[SampleTable, Path 
     if header.sample_block and given is None:
         table = _with_own_ids(header, read_sample_ids(header), oxford)
     elif oxford is not None:
+        if header.sample_block:
+            _check_order(header, read_sample_ids(header), oxford)
         table = SampleTable(oxford.sample_id, oxford.family_id, oxford.sex)
     else:
         raise InputFileError(
@@ -110,8 +115,7 @@ def _with_own_ids(header: BgenHeader, ids: NDArray[np.str_], oxford: OxfordSampl
     if oxford is None:
         return SampleTable(ids, np.full(len(ids), "0"), np.zeros(len(ids), np.int8))
     first, second = oxford.first_id, oxford.sample_id
-    pasted = np.strings.add(np.strings.add(first, "_"), second)
-    for candidate, sample_id in ((second, second), (pasted, second), (first, first)):
+    for candidate, sample_id in ((second, second), (_pasted(oxford), second), (first, first)):
         if np.array_equal(ids, candidate):
             return SampleTable(sample_id, oxford.family_id, oxford.sex)
     bad = int(np.flatnonzero(ids != second)[0])
@@ -119,6 +123,34 @@ def _with_own_ids(header: BgenHeader, ids: NDArray[np.str_], oxford: OxfordSampl
         f"{oxford.path} names other samples than {header.path}: at sample {bad + 1:,}, {second[bad]} instead of {ids[bad]}. "
         "Move it away, or give it as the .sample file, if its ids are the right ones."
     )
+
+
+def _pasted(oxford: OxfordSamples) -> NDArray[np.str_]:
+    """Write family and sample in one, as PLINK 2 does."""
+    return np.strings.add(np.strings.add(oxford.first_id, "_"), oxford.sample_id)
+
+
+def _check_order(header: BgenHeader, own: NDArray[np.str_], given: OxfordSamples) -> None:
+    """Refuse a `.sample` file that was given and has the file's own ids in another order; warn where some moved."""
+    spellings = (given.sample_id, _pasted(given), given.first_id)
+    if any(np.array_equal(own, ids) for ids in spellings):
+        return
+    for ids in spellings:
+        if np.array_equal(np.sort(own), np.sort(ids)):
+            at = int(np.flatnonzero(own != ids)[0])
+            raise SampleMismatchError(
+                f"{given.path} names the samples of {header.path} in another order: at sample {at + 1:,}, {ids[at]} instead "
+                f"of {own[at]}. Genotypes go by place: put its lines in the order of the BGEN file."
+            )
+    for ids in spellings[:2]:  # families may be named as a sample is
+        moved = ids[np.isin(ids, own) & (ids != own)]
+        if len(moved):
+            log.warning(
+                "%s names %s samples of %s in other places than the file itself does: %s. Its names are used, by place; is "
+                "it the .sample file of this BGEN file?",
+                given.path, f"{len(moved):,}", header.path, named(moved),
+            )  # fmt: skip
+            return
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +176,7 @@ class BgenDecoder:
         -------
         Block
             All sums are there but `haplotype_squares`, which is NaN for variants that are not phased, and None where no
-            variant of the block is. They are over all samples with a genotype, also where a dosage is no call.
+            variant of the block is; `haploid_count` is −1 in a file of layout 1, which has no ploidy. They are over all samples with a genotype, also where a dosage is no call.
 
         Raises
         ------
@@ -169,9 +201,9 @@ class BgenDecoder:
             for i in range(end - first):
                 self._place(variants, window, i, start, rows, sums)
             first = end
-        expected_squares, haplotype_squares, dosage_sum, dosage_squares = sums.T
-        phased = not np.isnan(haplotype_squares).all()
-        return Block(rows, expected_squares, haplotype_squares if phased else None, dosage_sum, dosage_squares)
+        expected, haplotype, total, squares, haploid_sum, haploid = sums.T
+        phased = not np.isnan(haplotype).all()
+        return Block(rows, expected, haplotype if phased else None, total, squares, as_counts(haploid), haploid_sum)
 
     def _variants_of(self, start: int, stop: int) -> tuple[int, int]:
         """Give the half-open range of variants that hold a range of rows."""

@@ -10,8 +10,8 @@ h count as (2 / Z) Σ h². A sample of ploidy 0 is missing.
 
     data      the decompressed genotypes; every length is checked before the first probability is read
     out       (n_alts, N) rows, one for each allele but the first
-    sums      (n_alts, 4) over samples with a genotype: Σ E[g²]; Σ h², NaN where the variant is not phased; Σ d; Σ d²,
-              d the dosages before they are rounded
+    sums      (n_alts, 6) over samples with a genotype: Σ E[g²]; Σ h², NaN where the variant is not phased; Σ d; Σ d²,
+              d the dosages before they are rounded; Σ d of the haploid ones, and their number, NaN where it is not known
     returns   a `Fault` and the sample (from 0) or value it was found at
 """
 
@@ -76,6 +76,7 @@ def decode_layout_1(data, n_samples, steps, missing, out, sums):  # type: ignore
             sums[0, 2] += dosage
             sums[0, 3] += dosage * dosage
     sums[0, 1] = np.nan
+    sums[0, 5] = np.nan  # the format knows no ploidy: everybody is diploid in it
     return _NONE, 0
 
 
@@ -212,6 +213,9 @@ def _decode_two_alleles(data, n_samples, steps, missing, out, sums):  # type: ig
         sums[1] += 2 * square_h / ploidy
         sums[2] += dosage
         sums[3] += dosage * dosage
+        if ploidy == 1:
+            sums[4] += dosage
+            sums[5] += 1
     if not phased:
         sums[1] = np.nan
     return _NONE, 0
@@ -247,6 +251,9 @@ def _decode_many_alleles(data, n_samples, n_alleles, steps, missing, out, sums):
             sums[k - 1, 1] += 2 * square_h[k] / ploidy
             sums[k - 1, 2] += dosage
             sums[k - 1, 3] += dosage * dosage
+            if ploidy == 1:
+                sums[k - 1, 4] += dosage
+                sums[k - 1, 5] += 1
     if not phased:
         sums[:, 1] = np.nan
     return _NONE, 0

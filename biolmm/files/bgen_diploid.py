@@ -48,6 +48,7 @@ def decode_diploid(ploidy, values, n_bits, steps, missing, out, sums):  # type: 
         total_dd += part_dd
     sums[0], sums[1] = (2 * total_d - total_b) / top, np.nan
     sums[2], sums[3] = total_d / top, total_dd / (float(top) * float(top))
+    sums[4], sums[5] = 0.0, 0.0  # of haploid samples, of which there are none
     return -1
 
 

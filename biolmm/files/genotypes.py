@@ -8,7 +8,7 @@ rows on its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -94,6 +94,11 @@ class Block:
         (b,) Σᵢ dᵢ and Σᵢ dᵢ² over the samples with a genotype, before the dosages are rounded to codes; None where they
         are summed from the rows. Many small dosages of a rare variant round to nothing in 8 bits, which would spoil
         its quality.
+    haploid_count
+        (b,) How many samples with a genotype are haploid; −1 for a variant of which the file does not say it, None where
+        it never does. Their genotypes are 0 or 2 copies in the rows and in all sums.
+    haploid_dosage_sum
+        (b,) The part of `dosage_sum` that is theirs; comes with `haploid_count`.
     """
 
     rows: Rows
@@ -101,6 +106,23 @@ class Block:
     haplotype_squares: NDArray[np.float64] | None = None
     dosage_sum: NDArray[np.float64] | None = None
     dosage_squares: NDArray[np.float64] | None = None
+    haploid_count: NDArray[np.int64] | None = None
+    haploid_dosage_sum: NDArray[np.float64] | None = None
+
+
+BLOCK_SUMS = tuple(each.name for each in fields(Block))[1:]
+"""Names of what a `Block` may have beside its rows, one value a variant, in their order."""
+
+
+def as_counts(sums: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Make counts of sums of ones; NaN, which is not known, becomes −1.
+
+    Examples
+    --------
+    >>> as_counts(np.array([2.0, np.nan])).tolist()
+    [2, -1]
+    """
+    return np.where(np.isnan(sums), -1, sums).astype(np.int64)
 
 
 class Decoder(Protocol):

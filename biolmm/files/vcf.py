@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from biolmm.errors import InputFileError
 from biolmm.files.bed_tables import reading
 from biolmm.files.encoding import Encoding, Rows, rows_from_calls, rows_from_dosages
-from biolmm.files.genotypes import Block, SampleTable, Source
+from biolmm.files.genotypes import Block, SampleTable, Source, as_counts
 from biolmm.files.vcf_bytes import Packing, find_packing
 from biolmm.files.vcf_sites import Marks, make_run, read_sites, wrong_record
 from biolmm.files.vcf_stream import RecordStream
@@ -139,7 +139,7 @@ class VcfDecoder:
     def _read(self, cursor: _Cursor, start: int, stop: int, encoding: Encoding) -> Block:
         has_dosages = any(self.has_field[i] for i in (DS, HDS, GP))
         rows = np.empty((stop - start, encoding.width(self.n_samples)), encoding.dtype)
-        sums = np.full((4, stop - start), np.nan)
+        sums = np.full((6, stop - start), np.nan)
         as_calls = not has_dosages or (encoding is Encoding.CALLS and self.has_field[GT])
         for part in cursor.take(start, stop, max(1, MAX_SCRATCH // self.n_samples)):
             if as_calls:
@@ -148,10 +148,11 @@ class VcfDecoder:
                 self._read_dosages(part, start, rows, sums, encoding)
         if as_calls:
             return Block(rows)
-        expected, haplotype, total, squares = sums
+        expected, haplotype, total, squares, haploid_sum, haploid = sums
         return Block(
-            rows, expected if self.has_field[GP] else None, haplotype if self.has_field[HDS] else None, total, squares
-        )
+            rows, expected if self.has_field[GP] else None, haplotype if self.has_field[HDS] else None, total, squares,
+            as_counts(haploid), haploid_sum,
+        )  # fmt: skip
 
     def _read_calls(self, part: _Part, start: int, rows: Rows, encoding: Encoding) -> None:
         n_rows = int(part.run.n_alts[part.first : part.last].sum())
@@ -172,7 +173,7 @@ class VcfDecoder:
             cell = part.run.read_values(record, values)
             if cell.trouble:
                 raise part.wrong(self.path, cell)
-            dosages, total = np.empty((n_alt, self.n_samples)), np.empty((4, n_alt))
+            dosages, total = np.empty((n_alt, self.n_samples)), np.empty((6, n_alt))
             sample, trouble = settle_dosages(values.alleles, values.numbers, values.widths, dosages, total)
             if trouble:
                 raise part.wrong(self.path, cell._replace(sample=sample, trouble=trouble))

@@ -32,7 +32,7 @@ _WRONG = {
     Trouble.DS: "DS is not one number for each ALT allele. Split such records with bcftools norm --multiallelics -any",
     Trouble.HDS: "HDS is not one or two numbers",
     Trouble.GP: "GP is not one number for each genotype",
-    Trouble.DS_RANGE: "DS is not a dosage from 0 to 2 (to 1 where GT is haploid)",
+    Trouble.DS_RANGE: "DS is not a dosage from 0 to 2 (to 1 where GT, GP or HDS is haploid)",
     Trouble.HDS_RANGE: "HDS is not a dosage from 0 to 1",
     Trouble.GP_SUM: "GP are not probabilities with sum 1. If they are phred-scaled, drop them: "
     "bcftools annotate --remove FORMAT/GP",

@@ -1,8 +1,10 @@
 """What VCF and BCF have in common: the values of a record, and the dosages they mean.
 
 A value of a sample is taken from the first of these fields that has one: DS (dosages of the ALT alleles), GP
-(probabilities of the genotypes), HDS (dosages of the two haplotypes), GT (alleles). A sample whose GT is a single allele
-is haploid and counts twice, as in PLINK: alleles 0 and 1 are 0 and 2 copies, a DS of 0.3 is a dosage of 0.6.
+(probabilities of the genotypes), HDS (dosages of the two haplotypes), GT (alleles). A haploid sample counts twice, as in
+PLINK: alleles 0 and 1 are 0 and 2 copies, a DS of 0.3 is a dosage of 0.6. It is one whose GT is a single allele; where GT
+is absent or `.`, one with as many GP as there are alleles, or with a single HDS. A DS alone, without any of these, cannot
+say it, and is taken as that of a diploid sample.
 """
 
 from __future__ import annotations
@@ -153,57 +155,76 @@ def is_key(data, p, end):  # type: ignore[no-untyped-def]  # pragma: no cover
 def settle_dosages(alleles, numbers, widths, dosages, total):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Turn a record's values into dosages of each ALT allele, and the sums of squares that qualities are made of.
 
-    Parameters are those of `RecordValues`; `dosages` (n_alt, N) is filled, and `total` (4, n_alt) with the sums of
-    E[g²], h₁² + h₂², d and d² over the samples with a dosage, NaN where one of them lacks what is summed. Returns the
-    sample and what is wrong, or 0, 0.
+    Parameters are those of `RecordValues`; `dosages` (n_alt, N) is filled, and `total` (6, n_alt) with the sums over the
+    samples with a dosage of E[g²], h₁² + h₂², d, d², d of the haploid ones, and their number, NaN where one of them lacks
+    what is summed. Returns the sample and what is wrong, or 0, 0.
     """
     n_alt, has_ds, has_hds = len(dosages), widths[0] > 0, widths[1] > 0
     total[:] = 0.0
     sums = np.zeros((2, n_alt))
     for s in range(len(alleles)):
         a, b = alleles[s, 0], alleles[s, 1]
-        haploid = b == NO_ALLELE and a >= 0
         n_given = 0
         for k in range(widths[0]):
             n_given += numbers[s, k] == numbers[s, k]
         if n_given and n_given < n_alt:
             return s, 7
-        trouble = _sum_probabilities(numbers, widths[0] + widths[1], s, n_alt, sums)
+        trouble, n_genotypes = _sum_probabilities(numbers, widths[0] + widths[1], s, n_alt, sums)
         if trouble:
             return s, trouble
+        h1 = h2 = np.nan
+        if has_hds:
+            h1, h2 = numbers[s, widths[0]], numbers[s, widths[0] + 1]
+        ploidy = _ploidy(a, b, n_genotypes, n_alt, h1, h2)
+        haploid = ploidy == 1
+        if h1 == h1 and h2 != h2:
+            h2 = h1
+        if h1 == h1 and not (-SLACK <= h1 <= 1 + SLACK and -SLACK <= h2 <= 1 + SLACK):
+            return s, 11
         for k in range(n_alt):
             value = np.nan
             if has_ds and numbers[s, k] == numbers[s, k]:
                 value = numbers[s, k] * (2 if haploid else 1)
                 if not -SLACK <= value <= 2 + SLACK:
                     return s, 10
-            h1 = h2 = np.nan
-            if has_hds:
-                h1, h2 = numbers[s, widths[0]], numbers[s, widths[0] + 1]
-                if h1 == h1 and h2 != h2:
-                    h2 = h1
-                if h1 == h1 and not (-SLACK <= h1 <= 1 + SLACK and -SLACK <= h2 <= 1 + SLACK):
-                    return s, 11
             if value != value:
                 value = sums[0, k]
             if value != value:
                 value = h1 + h2
             if value != value and a >= 0 and b != MISSING_ALLELE:
-                value = float((a == k + 1) + ((a if haploid else b) == k + 1))
+                value = float((a == k + 1) + ((a if b == NO_ALLELE else b) == k + 1))
             dosages[k, s] = value
             if value == value:
                 total[0, k] += sums[1, k]
                 total[1, k] += h1 * h1 + h2 * h2
                 total[2, k] += value
                 total[3, k] += value * value
+                if ploidy != 2:
+                    total[4, k] += value if haploid else 0.0
+                    total[5, k] += 1.0 if haploid else np.nan
     return 0, 0
+
+
+@numba.njit(nogil=True, cache=True)
+def _ploidy(a, b, n_genotypes, n_alt, h1, h2):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Tell the ploidy of a sample by its GT, else by its number of GP, else of HDS; 0 when nothing says it."""
+    if b != NO_ALLELE:
+        return 2
+    if a >= 0:
+        return 1
+    if n_genotypes:
+        return 1 if n_genotypes == n_alt + 1 else 2
+    if h1 == h1:
+        return 2 if h2 == h2 else 1
+    return 0
 
 
 @numba.njit(nogil=True, cache=True)
 def _sum_probabilities(numbers, first, s, n_alt, sums):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Sum copies and squared copies of each ALT allele over the genotypes of one sample, NaN where there are none.
 
-    Genotypes j/k of j ≤ k come in the order of k(k+1)/2 + j, those of a haploid sample in the order of alleles.
+    Genotypes j/k of j ≤ k come in the order of k(k+1)/2 + j, those of a haploid sample in the order of alleles. Returns
+    what is wrong, or 0, and how many probabilities there are.
     """
     for k in range(n_alt):
         sums[0, k] = sums[1, k] = np.nan
@@ -216,14 +237,14 @@ def _sum_probabilities(numbers, first, s, n_alt, sums):  # type: ignore[no-untyp
             n_given += 1
             total += p
             if p < -SLACK or p > 1 + SLACK:
-                return 12
+                return 12, 0
     if not n or total == 0:  # IMPUTE writes 0,0,0 for a missing genotype
-        return 0
+        return 0, 0
     haploid = n == n_alt + 1
     if n_given < n or (n != n_genotypes and not haploid):
-        return 9
+        return 9, 0
     if abs(total - 1) > SLACK * (n + 2):
-        return 12
+        return 12, 0
     for k in range(n_alt):
         sums[0, k] = sums[1, k] = 0.0
     for k in range(n_alt + 1):
@@ -238,4 +259,4 @@ def _sum_probabilities(numbers, first, s, n_alt, sums):  # type: ignore[no-untyp
                 if j:
                     sums[0, j - 1] += p
                     sums[1, j - 1] += p
-    return 0
+    return 0, n

@@ -48,17 +48,16 @@ def standardised_columns(
     -----
     **Cost**: reads the chunks that hold them.
     """
-    order = np.argsort(variants, kind="stable")
-    wanted = variants[order]
+    wanted, place_of = np.unique(variants, return_inverse=True)  # two traits may share a lead
     parts, places = [], []
     for partition in source.partitions:
         mine = np.flatnonzero(np.isin(wanted, partition.variants))
         if len(mine):
             parts.append(replace(partition, variants=wanted[mine]))
-            places.append(order[mine])
+            places.append(mine)
     how = Standardiser(source.reader)
     found = map_tasks(_read_columns, parts, (how, filters or VariantFilters(), count_only))
-    n = len(variants)
+    n = len(wanted)
     columns = Columns(
         np.empty((source.n_samples, 0 if count_only else n)), np.zeros(n), np.full(n, np.nan), np.zeros(n, dtype=bool)
     )
@@ -67,7 +66,8 @@ def standardised_columns(
             columns.Z[:, place] = part.Z
         columns.scale[place], columns.frequency[place] = part.scale, part.frequency
         columns.passes[place] = part.passes
-    return columns
+    Z = columns.Z if count_only or n == len(variants) == 0 else columns.Z[:, place_of]
+    return Columns(Z, columns.scale[place_of], columns.frequency[place_of], columns.passes[place_of])
 
 
 def _read_columns(partition: Partition, shared: tuple[Standardiser, VariantFilters, bool]) -> Columns:

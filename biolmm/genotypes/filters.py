@@ -46,7 +46,7 @@ class VariantFilters:
     max_missing
         Share of samples without a genotype.
     min_info
-        IMPUTE's INFO, or Minimac's R² where there are no genotype probabilities; hard calls have neither and pass.
+        IMPUTE's INFO, or Minimac's R² where there are no genotype probabilities; what has neither, as hard calls, passes.
     min_hwe_p
         Exact mid-p of Hardy–Weinberg proportions among hard calls; on X of the females, on haploid contigs of nobody.
     """
@@ -94,10 +94,10 @@ class VariantFilters:
             return Passing(kept, removed)
         alt, n = counted.alt_alleles[:, 0], counted.n_alleles[:, 0]
         minor = np.minimum(alt, n - alt)
+        n_people = self._n_counted(reader, ploidy)
         checks = {
-            "max_missing": lambda: (
-                1 - counted.moments.called[:, 0] / self._n_counted(reader, ploidy) <= self.max_missing
-            ),
+            # 15 of 300 are not more than 5 %, whatever the rounding of 0.05.
+            "max_missing": lambda: n_people - counted.moments.called[:, 0] <= self.max_missing * n_people + 1e-6,
             "min_mac": lambda: minor >= self.min_mac - 1e-9,
             "min_maf": lambda: minor >= (self.min_maf - 1e-12) * n,
             "min_info": lambda: _information(reader, variants) >= self.min_info,
@@ -137,7 +137,7 @@ def information(reader: RowReader, variants: NDArray[np.int64]) -> NDArray[np.fl
 
 def _information(reader: RowReader, variants: NDArray[np.int64]) -> NDArray[np.float64]:
     found = information(reader, variants)
-    return np.full(len(variants), np.inf) if found is None else found
+    return np.full(len(variants), np.inf) if found is None else np.where(np.isnan(found), np.inf, found)
 
 
 def _hwe_p(rows: Rows, reader: RowReader, ploidy: int) -> NDArray[np.float64]:

@@ -122,7 +122,9 @@ class RowReader:
             _CACHE.put(key, _joined(parts, self.encoding, self.n_samples), self.cache_bytes)
 
     def read_variants(self, variants: NDArray[np.int64]) -> Rows:
-        """Return the rows of any variants, given by ascending store indices, (b, width)."""
+        """Return the rows of any variants, given by store indices that ascend, each once, (b, width)."""
+        if np.any(np.diff(variants) < 1):
+            raise ValueError("variants must ascend, each once")
         return _joined([rows for _, rows in self._read(variants)], self.encoding, self.n_samples)
 
     def _read(self, variants: NDArray[np.int64]) -> Iterator[tuple[slice, Rows]]:
@@ -200,7 +202,8 @@ class ChosenGenotypes:
         ploidy = ploidy_of(store.contig_id, store.variant_contig[chosen], store.variant_position[chosen], build)
         parts = tuple(_partitions(store, chosen, ploidy))
         counted = [coding.male.tobytes(), male_x, ploidy.tobytes()] if ploidy.any() else []
-        key = content_hash(store.fingerprint, sample_index.tobytes(), chosen.tobytes(), *counted)
+        # Partitions depend on the chunks, and rows are kept by partition.
+        key = content_hash(store.fingerprint, store.chunk_variants, sample_index.tobytes(), chosen.tobytes(), *counted)
         return cls(RowReader(store, sample_index, cache_bytes, key, coding), parts)
 
     def keep(self, kept: NDArray[np.bool_]) -> ChosenGenotypes:
@@ -276,7 +279,8 @@ class _Cache:
             if self._n_bytes + rows.nbytes > budget_bytes:
                 self._forget_others(key[0])
             if key not in self._rows and self._n_bytes + rows.nbytes <= budget_bytes:
-                self._rows[key] = rows
+                # A part of a chunk would keep the whole chunk in memory.
+                self._rows[key] = rows if rows.base is None else rows.copy()
                 self._n_bytes += rows.nbytes
 
     def _forget_others(self, reader: str) -> None:

@@ -82,7 +82,7 @@ def read_annotations(paths: Sequence[Path], data: GenotypeData, variants: NDArra
             columns.append(inside.astype(np.float64))
             continue
         table = _read_table(path)
-        found = table.reindex(data.variant_id[variants].astype(str))
+        found = table.reindex([str(name) for name in data.variant_id[variants].tolist()])
         unlisted |= found.isna().any(axis=1).to_numpy()
         names += [str(name) for name in table.columns]
         columns += list(found.fillna(0.0).to_numpy(np.float64).T)

@@ -116,7 +116,7 @@ def maximise(likelihood: PairLikelihood, form: _Form, psi: Vector) -> Maximum:
     damping, taken, gain = 1e-3, 0, np.inf
     for _ in range(MAX_ITERATIONS):
         scale = np.maximum(np.diag(matrix), 1e-12 * np.trace(matrix))
-        step = np.linalg.lstsq(matrix + damping * np.diag(scale), -gradient, rcond=None)[0]
+        step = np.asarray(np.linalg.lstsq(matrix + damping * np.diag(scale), -gradient, rcond=None)[0], np.float64)
         gain = -float(gradient @ step) / 2
         trial = likelihood.evaluate(form.make(psi + step))
         if trial is not None and trial.value <= now.value + 1e-13 * abs(now.value):
@@ -255,7 +255,8 @@ def fit_pair(likelihood: PairLikelihood, start: Vector, probe_error: ProbeError 
     matrix = full.evaluation.information[np.ix_(free, free)]
     covariance[np.ix_(free, free)] = np.linalg.pinv(matrix, hermitian=True)
     flags = [] if full.converged else ["not converged"]
-    none = PairEstimate(theta, covariance, *[float("nan")] * 8, full.log_likelihood, "")
+    nan = float("nan")
+    none = PairEstimate(theta, covariance, nan, nan, nan, nan, nan, nan, nan, nan, full.log_likelihood, "")
     if not shares:
         theta[4] = np.nan
     if not (theta[0] > 1e-8 and theta[2] > 1e-8):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -247,7 +248,7 @@ def block_moments(
     Memory: 4·N·c·A bytes for each thread and three more, whatever J.
     """
     T, S, A, J = y.shape[1], len(restrictions), blocks.n_components, blocks.n_blocks
-    Y = np.stack(
+    Y: NDArray[np.float64] = np.stack(
         [restrictions[s].project(np.nan_to_num(y[:, [t]]))[:, 0] for t, s in enumerate(system_of_trait)], axis=1
     ) if T else np.zeros((operator.n_samples, 0))  # fmt: skip
     found = BlockMoments(
@@ -325,7 +326,7 @@ class _Shared:
         )
 
 
-def _first_pass(group: tuple[BlockTask, ...], shared: _Shared) -> tuple[NDArray[np.floating], ...]:
+def _first_pass(group: tuple[BlockTask, ...], shared: _Shared) -> tuple[NDArray[Any], ...]:
     """Return the sums `Zᵀ w_a Z X` of a group, (A, N, c), and the forms of its blocks, zero in the others."""
     reader, (c, T, q) = shared.reader, (shared.X.shape[1], shared.Y.shape[1], shared.Q.shape[1])
     N, J, A = reader.n_samples, shared.n_blocks, group[0].weights.shape[1]

@@ -87,7 +87,7 @@ class Equations:
 def equations(moments: BlockMoments, components: Sequence[int]) -> Equations:
     """Set up the normal equations of some components; NaN where a block holds all of one of them."""
     at = np.array(components)
-    square = np.ix_(range(moments.blocks.n_blocks), range(len(moments.rank)), at, at)
+    square = np.ix_(np.arange(moments.blocks.n_blocks), np.arange(len(moments.rank)), at, at)
 
     def with_left_out(parts: NDArray[np.float64]) -> NDArray[np.float64]:
         total = parts.sum(axis=0)
@@ -185,7 +185,7 @@ def total_h2(sigma2: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def block_sizes(moments: BlockMoments) -> NDArray[np.float64]:
     """Return the variants' weight in each block, which the jackknife goes by."""
-    return np.maximum(moments.blocks.m.sum(axis=1), 1e-12)
+    return np.asarray(np.maximum(moments.blocks.m.sum(axis=1), 1e-12))
 
 
 @dataclass(frozen=True)
@@ -328,7 +328,7 @@ def cross_trait(moments: BlockMoments, found: Equations) -> CrossEstimates:
             centred[:, s, t] = value * change
     total = moments.cross.sum(axis=0)
     forms = np.concatenate([total[None], total - moments.cross]) / m[:, None, None]
-    pair = np.ix_(range(len(m)), systems, systems)
+    pair = np.ix_(np.arange(len(m)), systems, systems)
     with np.errstate(invalid="ignore", divide="ignore"):
         genetic = (forms - kappa[pair] * moments.squares) / centred[pair]
         shared = overlap[np.ix_(systems, systems)]

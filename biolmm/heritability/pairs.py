@@ -25,7 +25,7 @@ from biolmm.heritability.bivariate import PairEstimate
 from biolmm.heritability.config import DENSE_CONTRASTS, HeritabilityConfig
 from biolmm.heritability.haseman_elston import CrossEstimates, cross_trait, equations
 from biolmm.heritability.overlap import Contrasts, fit_dense
-from biolmm.heritability.overlap_streaming import StreamingPair, fit_streaming
+from biolmm.heritability.overlap_streaming import StreamingPair, fit_streaming, pair_probes
 from biolmm.heritability.run import Moments
 from biolmm.heritability.spectral import TraitMeasures, block_measures, fit_same_samples, start_values
 from biolmm.linalg.operators import Restriction
@@ -36,6 +36,8 @@ from biolmm.reml.model import NullModel
 log = logging.getLogger(__name__)
 
 Pair = tuple[int, int]
+MIN_PROBES = 32
+"""Random columns of a pair on different samples: fewer would leave an error of a fifth of the standard error."""
 
 
 def chosen_pairs(trait_names: Sequence[str], asked: Sequence[tuple[str, str]] = ()) -> list[Pair]:
@@ -154,11 +156,12 @@ class _Streaming:
         scale = [float(np.sqrt(y @ y / n)) for y, n in zip(projected, ranks, strict=True)]
         shares = bool(np.any(restrictions[0].observed & restrictions[1].observed))
         y = np.concatenate([p / s for p, s in zip(projected, scale, strict=True)]).astype(np.float32)
-        keys = row_keys(self.cohort.sample_id.tolist())
-        pair = StreamingPair(
-            self.operator, (spectra[0], spectra[1]), y, keys, max(32, self.config.n_probes),
-            self.config.fit.spectrum.seed, shares,
-        )  # fmt: skip
+        probes = pair_probes(
+            row_keys(self.cohort.sample_id.tolist()),
+            max(MIN_PROBES, self.config.n_probes),
+            self.config.fit.spectrum.seed,
+        )
+        pair = StreamingPair(self.operator, (spectra[0], spectra[1]), y, probes, shares)
         both = restrictions[0].observed & restrictions[1].observed
         first, last = np.split(y.astype(np.float64), 2)
         correlation = float(first @ last / max(both.sum(), 1))

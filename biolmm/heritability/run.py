@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ from biolmm.heritability.jackknife import jackknife_se
 from biolmm.heritability.liability import Liability, binary_values, liabilities
 from biolmm.linalg.operators import Restriction
 from biolmm.linalg.probes import row_keys
+from biolmm.reml.likelihood import TraceMeasure
 from biolmm.reml.model import NullModel
 from biolmm.schema import H2_COLUMNS
 
@@ -38,6 +39,9 @@ log = logging.getLogger(__name__)
 
 DISAGREE = 3.0
 """REML and Haseman–Elston disagree when they are this many standard errors of their difference apart."""
+FEW_DIRECTIONS = 2.0
+"""Where structure or families leave few eigenvectors that matter, blocks of variants all show the same chance: the jackknife
+over them is then this much smaller than the error of a normal trait, or more."""
 SMALLEST_SHARE = 0.05
 """The difference of two estimates has at least this share of the variance of the noisier one."""
 
@@ -95,37 +99,68 @@ def h2_table(model: NullModel, sampled: Sequence[Liability | None]) -> pd.DataFr
     return _with_liability(table, sampled)
 
 
+def densities(operator: GenotypeOperator, model: NullModel) -> dict[int, TraceMeasure]:
+    """Return the density of each system's spectrum: as the model has it, or all eigenvalues where it was fitted exactly.
+
+    Notes
+    -----
+    **Cost**: nothing, or one pass and 4/3·n³ flop a system.
+    """
+    systems = sorted({int(s) for s in model.system_of_trait})
+    if model.settings["solver"] != "exact":
+        return {s: model.spectrum(s).measure for s in systems}
+    K = DenseRelatedness(operator).left_out()
+    nothing = np.zeros((0, 0))
+    found = {}
+    for s in systems:
+        restriction = model.restriction(s)
+        values = np.linalg.eigvalsh(restriction.project(restriction.project(K).T))[-restriction.rank :]
+        found[s] = TraceMeasure(np.maximum(values, 0.0), nothing, nothing, 0, 0.0)
+    return found
+
+
 def rhe_table(
     moments: Moments,
     cohort: Cohort,
-    model: NullModel | None,
     sampled: Sequence[Liability | None],
+    model: NullModel | None = None,
+    spectra: Mapping[int, TraceMeasure] | None = None,
 ) -> pd.DataFrame:
     """Return `rhe.tsv`: Haseman–Elston with its errors, and whether REML agrees.
 
     REML is the efficient one of the two, so the variance of their difference is the difference of their variances
     (Hausman 1978), that of Haseman–Elston for a normal trait at REML's h²; chance of the probes comes on top.
+
+    Parameters
+    ----------
+    moments, cohort
+        What was measured, on whom.
+    sampled
+        How each binary trait was sampled.
+    model, spectra
+        REML and its `densities`, where it was done.
     """
     sums = moments.sums
     found = equations(sums, [0])
     estimates = solve_moments(sums, found, [0])
     h2 = total_h2(estimates.sigma2)
+    errors = jackknife_se(h2, total_h2(estimates.sigma2_without), block_sizes(sums))
     table = pd.DataFrame({
-        "trait": list(cohort.trait_names), "n": (~np.isnan(cohort.y)).sum(axis=0), "h2": h2,
-        "h2_se": jackknife_se(h2, total_h2(estimates.sigma2_without), block_sizes(sums)),
+        "trait": list(cohort.trait_names), "n": (~np.isnan(cohort.y)).sum(axis=0), "h2": h2, "h2_se": errors,
         "h2_se_normal": np.nan, "h2_mc_se": estimates.h2_mc_se, "sigma2_g": estimates.sigma2[:, 0],
         "sigma2_e": estimates.sigma2[:, 1], "n_blocks": sums.blocks.n_blocks, "h2_reml": np.nan, "z_reml": np.nan,
         "flag": "",
     })  # fmt: skip
     for t in range(len(table)):
         flags = [] if 0 <= h2[t] <= 1 else ["outside 0 to 1"]
-        if model is not None:
-            components = model.components(t)
-            spectrum = model.spectrum(int(model.system_of_trait[t]))
-            normal = normal_theory_se(spectrum.measure, spectrum.restriction.rank, components.h2)
+        if model is not None and spectra is not None:
+            components, system = model.components(t), int(model.system_of_trait[t])
+            normal = normal_theory_se(spectra[system], model.restriction(system).rank, components.h2)
             apart = max(normal**2 - components.h2_se**2, SMALLEST_SHARE * normal**2)
             error = np.sqrt(apart + estimates.h2_mc_se[t] ** 2 + components.h2_mc_se**2)
             table.loc[t, ["h2_se_normal", "h2_reml", "z_reml"]] = normal, components.h2, (h2[t] - components.h2) / error
+            if normal > FEW_DIRECTIONS * errors[t]:
+                flags.append("few directions carry the relatedness: the jackknife error is too small, see h2_se_normal")
             if abs(h2[t] - components.h2) > DISAGREE * error:
                 flags.append("REML and Haseman-Elston disagree")
         table.loc[t, "flag"] = "; ".join(flags)

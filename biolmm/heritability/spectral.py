@@ -117,7 +117,9 @@ def block_lanczos(
     """
     scale = np.where(norms > 0, norms, 1.0)
     block, first = _orthonormal(start / scale, 1e-6)
-    basis, alphas, betas = [block], [], []
+    basis: list[NDArray[np.float32]] = [block]
+    alphas: list[NDArray[np.float64]] = []
+    betas: list[NDArray[np.float64]] = []
     before: NDArray[np.float64] | None = None
     settled = 0
     limit = FORM_TOLERANCE * np.sqrt(2 / max(rank, 1))
@@ -273,11 +275,11 @@ def fit_same_samples(trace: TraceMeasure, measures: TraitMeasures, one: int, oth
         singles.append(RestrictedLikelihood(trace, quadratic, degrees).fit())
     if correlation**2 > 1 - SAME:
         total = np.array([s.sigma2_g + s.sigma2_e for s in singles])
-        return same_traits(float(np.sign(correlation)), total, singles[0].h2).scaled(*scale, (degrees, degrees))
+        return same_traits(float(np.sign(correlation)), total, singles[0].h2).scaled(float(scale[0]), float(scale[1]), (degrees, degrees))
     likelihood = SpectralLikelihood(trace, measures.nodes, C, degrees)
     start = start_values([s.sigma2_g for s in singles], [s.sigma2_e for s in singles], correlation)
     error = likelihood.probe_error if trace.n_probes else None
-    return fit_pair(likelihood, start, error).scaled(*scale, (degrees, degrees))
+    return fit_pair(likelihood, start, error).scaled(float(scale[0]), float(scale[1]), (degrees, degrees))
 
 
 def start_values(genetic: list[float], noise: list[float], correlation: float) -> NDArray[np.float64]:

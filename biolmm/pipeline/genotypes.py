@@ -42,7 +42,13 @@ def open_data(paths: Sequence[Path], inputs: Inputs) -> GenotypeData:
         raise ParameterError(f"'{stores[0]}' is a store: give one store, or genotype files, not both.")
     if stores:
         return GenotypeStore.open(stores[0])
-    return Collection.open(paths, sample_file=inputs.sample_file, encoding=inputs.encoding, samples=inputs.samples)
+    # It may belong to the other genotypes of the analysis.
+    sample_file = inputs.sample_file if any(_is_bgen(path) for path in paths) else None
+    return Collection.open(paths, sample_file=sample_file, encoding=inputs.encoding, samples=inputs.samples)
+
+
+def _is_bgen(path: Path) -> bool:
+    return path.suffix.lower() == ".bgen"
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,18 @@ class AnalysisGenotypes:
 
     @classmethod
     def open(cls, inputs: Inputs) -> AnalysisGenotypes:
-        """Open both."""
+        """Open both.
+
+        Raises
+        ------
+        ParameterError
+            When there is a `.sample` file that belongs to nothing.
+        """
+        every = (*inputs.genotypes, *inputs.model_genotypes)
+        if inputs.sample_file is not None and not any(_is_bgen(path) for path in every):
+            raise ParameterError(
+                f"a .sample file was given, {inputs.sample_file}, but no .bgen file that it could belong to."
+            )
         scan = open_data(inputs.genotypes, inputs)
         return cls(scan, open_data(inputs.model_genotypes, inputs) if inputs.model_genotypes else scan)
 

@@ -25,6 +25,7 @@ from biolmm.heritability.config import HeritabilityConfig, Size, plan_rg, plan_r
 from biolmm.heritability.pairs import chosen_pairs, cross_estimates, fit_pairs, rg_table
 from biolmm.heritability.run import (
     collect_moments,
+    densities,
     h2_table,
     he_table,
     partitioned_table,
@@ -34,8 +35,8 @@ from biolmm.heritability.run import (
 from biolmm.heritability.tables import TABLES, write_table
 from biolmm.linalg.probes import row_keys
 from biolmm.memory import StagePlan, peak_bytes
-from biolmm.pipeline.config import AnalysisConfig, Inputs
-from biolmm.pipeline.genotypes import STORE_NAME, AnalysisGenotypes
+from biolmm.pipeline.config import AnalysisConfig
+from biolmm.pipeline.genotypes import AnalysisGenotypes
 from biolmm.pipeline.inputs import read_cohort
 from biolmm.pipeline.plan import Shape, plan_analysis, share_memory
 from biolmm.pipeline.variants import NOT_AUTOSOMES, ChosenVariants, scan_variants
@@ -272,7 +273,8 @@ def run_h2(config: HeritabilityAnalysis, *, overwrite: bool = False) -> dict[str
         if choices.method != "reml" or annotations is not None:
             with running.stage("haseman-elston"):
                 moments = collect_moments(operator, cohort, choices, model, annotations)
-                tables["rhe"] = rhe_table(moments, cohort, model, sampled)
+                spectra = None if model is None else densities(operator, model)
+                tables["rhe"] = rhe_table(moments, cohort, sampled, model, spectra)
                 if annotations is not None:
                     tables["partitioned"] = partitioned_table(moments, cohort, annotations)
         if config.he_regression:
@@ -319,12 +321,9 @@ def _as_matrices(
     """Return correlations and errors as symmetric matrices, REML's where there are any."""
     value, error = np.full((2, len(names), len(names)), np.nan)
     place = {name: i for i, name in enumerate(names)}
-    for row in table.itertuples():
-        i, j = place[row.trait_1], place[row.trait_2]
-        given = (row.rg, row.rg_se) if np.isfinite(row.rg) else (row.rg_rhe, row.rg_rhe_se)
+    for row in table.to_dict("records"):
+        i, j = place[row["trait_1"]], place[row["trait_2"]]
+        given = (row["rg"], row["rg_se"]) if np.isfinite(row["rg"]) else (row["rg_rhe"], row["rg_rhe_se"])
         value[i, j] = value[j, i] = given[0]
         error[i, j] = error[j, i] = given[1]
     return value, error
-
-
-__all__ = ["HeritabilityAnalysis", "Inputs", "STORE_NAME", "plan_heritability", "run_h2", "run_rg"]

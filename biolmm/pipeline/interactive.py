@@ -16,6 +16,7 @@ from biolmm.association.setup import ScanConfig, prepare_scan
 from biolmm.chunks import threads
 from biolmm.cohort import CohortConfig, align_cohort
 from biolmm.errors import ParameterError
+from biolmm.genotypes.coding import MaleX
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.source import ChosenGenotypes
 from biolmm.genotypes.standardised import standardise
@@ -24,6 +25,7 @@ from biolmm.memory import default_budget_bytes
 from biolmm.pipeline.config import Inputs
 from biolmm.pipeline.genotypes import open_data
 from biolmm.pipeline.inputs import match_samples
+from biolmm.pipeline.variants import on_autosomes
 from biolmm.places import place
 from biolmm.reml.fit import FitConfig, fit_null_model
 from biolmm.reml.model import NullModel, open_model_store
@@ -82,13 +84,23 @@ def fit(
     opened = _opened(store)
     cohort = align_cohort(opened.sample_id, traits, covariates, cohort_config)
     with threads(n_threads):
-        operator = _operator(opened, cohort.sample_index, None, fit_config.alpha, fit_config.scale)
+        operator = _operator(
+            opened, cohort.sample_index, np.flatnonzero(on_autosomes(opened)), fit_config.alpha, fit_config.scale
+        )
         model = fit_null_model(operator, cohort, fit_config, known)
         predictors = solve_predictors(operator, model, loco=fit_config.loco, tolerance=fit_config.loco_tolerance)
     return replace(model, loco=predictors)
 
 
-def scan(store: Genotypes, model: NullModel, *, linear: bool = False, n_threads: int | None = None) -> xr.Dataset:
+def scan(
+    store: Genotypes,
+    model: NullModel,
+    *,
+    linear: bool = False,
+    male_x: MaleX = "0/2",
+    build: str | None = None,
+    n_threads: int | None = None,
+) -> xr.Dataset:
     """Test every variant of a store against every trait of a fitted model.
 
     Parameters
@@ -99,6 +111,8 @@ def scan(store: Genotypes, model: NullModel, *, linear: bool = False, n_threads:
         From `fit` or `open_model`.
     linear
         Run the plain regression beside the mixed model.
+    male_x, build
+        How males count on X, and the reference build, which says where X is pseudo-autosomal.
     n_threads
         Threads used to estimate γ; computing the Dataset uses Dask's own.
 
@@ -130,7 +144,7 @@ def scan(store: Genotypes, model: NullModel, *, linear: bool = False, n_threads:
         source = operator.source
         if opened.fingerprint != own.fingerprint or len(variants) != own.n_variants:
             index = match_samples(opened.sample_id.tolist(), cohort, opened.path)
-            source = ChosenGenotypes.choose(opened, index)
+            source = ChosenGenotypes.choose(opened, index, male_x=male_x, build=build)
         setup = prepare_scan(source, model, operator, ScanConfig(linear=linear))
     return scan_lazily(setup)
 
@@ -146,7 +160,7 @@ def _opened(given: Genotypes) -> GenotypeData:
 
 
 def _operator(
-    store: GenotypeData, samples: np.ndarray[Any, Any], variants: np.ndarray[Any, Any] | None, alpha: float, scale: Any
+    store: GenotypeData, samples: np.ndarray[Any, Any], variants: np.ndarray[Any, Any], alpha: float, scale: Any
 ) -> GenotypeOperator:
     source = ChosenGenotypes.choose(store, samples, variants, cache_bytes=default_budget_bytes() * 2 // 3)
     return GenotypeOperator(standardise(source, alpha, scale))

@@ -12,7 +12,7 @@ from biolmm.files.lists import read_id_list
 from biolmm.genotypes.source import ChosenGenotypes
 from biolmm.pipeline.config import Inputs
 from biolmm.pipeline.genotypes import open_data
-from biolmm.pipeline.variants import NOT_AUTOSOMES, scan_variants
+from biolmm.pipeline.variants import on_autosomes, scan_variants
 from biolmm.results.record import RunRecord
 
 
@@ -48,7 +48,7 @@ def choose_autosomes(inputs: Inputs, memory_bytes: int, command: str = "") -> Ch
     samples = apply_lists(all_samples(data.sample_id), keep, remove)
     record.dropped += samples.dropped
     variants = scan_variants(data, inputs, record)
-    autosomal = np.array([name not in NOT_AUTOSOMES for name in data.contig_id])[data.variant_contig[variants]]
+    autosomal = on_autosomes(data)[variants]
     if not autosomal.any():
         raise VariantMismatchError(f"None of the {len(variants):,} chosen variants of '{data.path}' is on an autosome.")
     ids = data.variant_id[variants[~autosomal][:10]].tolist()

@@ -49,8 +49,7 @@ def choose_variants(scan: GenotypeData, model: GenotypeData, inputs: Inputs, rec
     scanned = scan_variants(scan, inputs, record)
     chosen = _Choice(model, record, "model variants")
     _exclude(chosen, inputs, noted=model is scan)
-    autosomal = np.array([name not in NOT_AUTOSOMES for name in model.contig_id])
-    chosen.keep(autosomal[model.variant_contig], "not on autosomes", record)
+    chosen.keep(on_autosomes(model), "not on autosomes", record)
     if inputs.model_extract:
         listed = _listed(model.variant_id, inputs.model_extract, record, "--model-extract")
         chosen.keep(listed, "not in --model-extract", record)
@@ -58,6 +57,11 @@ def choose_variants(scan: GenotypeData, model: GenotypeData, inputs: Inputs, rec
         chosen.keep(~chosen.inside(text, inputs.build), f"--model-exclude-region {text}", record)
     _refuse_none(chosen, "model", "--exclude, --exclude-region, --model-extract, --model-exclude-region")
     return ChosenVariants(scanned, np.flatnonzero(chosen.kept))
+
+
+def on_autosomes(data: GenotypeData) -> NDArray[np.bool_]:
+    """Say which variants are neither on X, Y nor mitochondria, (M,)."""
+    return np.array([name not in NOT_AUTOSOMES for name in data.contig_id])[data.variant_contig]
 
 
 def scan_variants(data: GenotypeData, inputs: Inputs, record: RunRecord) -> NDArray[np.int64]:

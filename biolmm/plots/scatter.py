@@ -77,8 +77,16 @@ def af_af_of_counts(
         _unit_square(axes, max_difference, labels)
         if counts.any():
             text = f"r = {_signed(correlation)}\n{int(counts.sum()):,} variants"
-            axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=8, linespacing=1.4,
-                  bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2})
+            axes.text(
+                0.03,
+                0.97,
+                text,
+                transform=axes.transAxes,
+                va="top",
+                fontsize=8,
+                linespacing=1.4,
+                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2},
+            )
     return figure
 
 
@@ -230,7 +238,15 @@ def _unit_square(axes: Axes, max_difference: float, labels: tuple[str, str]) -> 
 def _note(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
     if len(x) > 2 and x.std() > 0 and y.std() > 0:
         text = f"r = {_signed(float(np.corrcoef(x, y)[0, 1]))}\n{len(x):,} variants"
-        axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=8, linespacing=1.4,
-                  bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2})
+        axes.text(
+            0.03,
+            0.97,
+            text,
+            transform=axes.transAxes,
+            va="top",
+            fontsize=8,
+            linespacing=1.4,
+            bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2},
+        )
     elif not len(x):
         style.empty_note(axes, "no frequencies to compare")

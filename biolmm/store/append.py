@@ -113,6 +113,7 @@ class _Whole:
     def of(cls, store: GenotypeStore, collection: Collection) -> _Whole:
         variants = concatenate_variants([store.variants, collection.variants])
         _refuse_repeated(store, variants, collection)
+        _refuse_earlier(store, collection)
         before = store.attributes["provenance"]
         added = {**collection.provenance, "to_fingerprint": store.fingerprint, "n_variants": collection.n_variants}
         provenance = {**before, "appended": [*before.get("appended", []), added]}
@@ -148,9 +149,10 @@ def _open_matching(store: GenotypeStore, paths: Sequence[Path | str], sample_fil
 
 
 def _has(store: GenotypeStore, collection: Collection) -> bool:
-    """Whether these files were appended last."""
-    appended = store.attributes["provenance"].get("appended", [])
-    return bool(appended) and appended[-1]["files"] == collection.provenance["files"]
+    """Whether these files are in the store already: converted first, or appended since."""
+    provenance = store.attributes["provenance"]
+    known = [provenance, *provenance.get("appended", [])]
+    return any(each.get("files") == collection.provenance["files"] for each in known)
 
 
 def _is_finished(new: Path, key: str) -> bool:
@@ -165,6 +167,20 @@ def _tidy(new: Path) -> None:
     """Remove the old store, which now has the name of the new one, and what its writer may have left."""
     remove_store(new)
     clear_aside(new)
+
+
+def _refuse_earlier(store: GenotypeStore, collection: Collection) -> None:
+    """Raise when variants belong before others of their contig that the store has: its contigs would not be sorted."""
+    last = {
+        name: int(store.variant_position[store.variant_contig == i].max()) for i, name in enumerate(store.contig_id)
+    }
+    for i, name in enumerate(collection.contig_id):
+        here = collection.variant_position[collection.variant_contig == i]
+        if len(here) and int(here.min()) < last.get(name, 0):
+            raise VariantMismatchError(
+                f"{collection.path} has variants of contig {name} from position {int(here.min()):,}, but {store.path} has "
+                f"that contig up to {last[name]:,}: what is appended goes behind. Convert all files of the contig together."
+            )
 
 
 def _refuse_repeated(store: GenotypeStore, variants: VariantTable, collection: Collection) -> None:

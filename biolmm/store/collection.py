@@ -150,7 +150,7 @@ class Collection:
             encoding=chosen,
             fingerprint=_fingerprint(identities, table_digest(people, variants), chosen, matched),
             parts=tuple(
-                Part(source.decoder, source.samples.n, columns, source.random_access)
+                Part(source.decoder, source.samples.n, columns, source.random_access, source.has_dosages)
                 for source, columns in zip(sources, matched.columns, strict=True)
             ),
             runs=ordered.runs,
@@ -196,7 +196,10 @@ class Collection:
                 block = part.read(first, int(wanted[-1]) + 1, encoding)
                 picked = slice(None) if len(wanted) == len(block.rows) else wanted - first
                 rows[place] = part.choose(block.rows[picked], encoding)
-                if encoding.is_dosage:
+                if encoding.is_dosage and not part.has_dosages:  # calls in the company of dosages were not imputed
+                    for target in measured:
+                        target[place] = np.nan
+                elif encoding.is_dosage:
                     quality = block_quality(block, encoding)
                     for target, values in zip(measured, (quality.info, quality.r2), strict=True):
                         target[place] = values[picked]
@@ -321,7 +324,11 @@ def open_sources(paths: Sequence[Path | str], *, sample_file: Path | str | None 
     ParameterError, InputFileError
         As `Collection.open`.
     """
-    return [_open(path, sample_file) for path in expand(paths)]
+    found = expand(paths)
+    is_bgen = [path.suffix.lower() == ".bgen" for path in found]
+    if sample_file is not None and not any(is_bgen):
+        raise ParameterError(f"a .sample file was given, {sample_file}, but no .bgen file that it could belong to.")
+    return [_open(path, sample_file if bgen else None) for path, bgen in zip(found, is_bgen, strict=True)]
 
 
 def _open(path: Path, sample_file: Path | str | None) -> Source:

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from biolmm.atomic import saving
 from biolmm.errors import InputFileError, OutputError, StoreFormatError
 from biolmm.files.genotypes import Source
 from biolmm.memory import Need, StagePlan
-from biolmm.places import place
+from biolmm.places import is_remote, place
 from biolmm.store.collection import AskedEncoding, Collection
 from biolmm.store.identity import content_key, file_identity
 from biolmm.store.read import GenotypeStore, is_unfinished
 from biolmm.store.samples import Which
-from biolmm.store.swap import remove_store
+from biolmm.store.swap import check_is_store, finish_swap, remove_store, swap_stores
 from biolmm.store.tasks import MapTasks, call_one_by_one
 from biolmm.store.write import StoreWriter, clear_aside
 
@@ -106,8 +107,16 @@ def convert_sources(
 def convert_collection(
     collection: Collection, out: Path | str, *, overwrite: bool = False, map_tasks: MapTasks = call_one_by_one
 ) -> GenotypeStore:
-    """Convert a collection; otherwise as `convert`."""
+    """Convert a collection; otherwise as `convert`.
+
+    A local store that is replaced stays until the new one is whole.
+    """
     out = place(out).absolute()
+    if overwrite and not is_remote(out):
+        new = out.with_name(out.name + ".new")
+        finish_swap(out, new)
+        if out.exists():
+            return _replace(collection, out, new, map_tasks)
     key = content_key(
         collection.samples, collection.variants, provenance=collection.provenance,
         chunk_variants=collection.chunk_variants, encoding=collection.encoding,
@@ -126,6 +135,22 @@ def convert_collection(
     map_tasks(_convert_chunk, todo, _Job(writer, collection))
     check_unchanged(collection)
     return GenotypeStore.open(writer.publish())
+
+
+def _replace(collection: Collection, out: Path, new: Path, map_tasks: MapTasks) -> GenotypeStore:
+    """Convert beside the store that is there, and let the two change places."""
+    check_is_store(out)
+    try:
+        convert_collection(collection, new, map_tasks=map_tasks)
+    except OutputError:
+        if not new.exists():
+            raise
+        remove_store(new)  # of another run that was killed
+        convert_collection(collection, new, map_tasks=map_tasks)
+    with saving(out):
+        swap_stores(out, new)
+    remove_store(new)
+    return GenotypeStore.open(out)
 
 
 def plan_convert(collection: Collection, *, n_workers: int = 1) -> StagePlan:
@@ -159,7 +184,7 @@ def check_unchanged(collection: Collection) -> None:
         except OSError:
             same = False
         if not same:
-            raise InputFileError(f"{before['path']} was changed while it was converted. Run again.")
+            raise InputFileError(f"{before['path']} was changed while it was read. Run again.")
 
 
 def _existing(out: Path) -> GenotypeStore | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from biolmm.errors import ParameterError, named
 from biolmm.files.encoding import Encoding
-from biolmm.files.genotypes import Block, SampleTable, Source, Strings, VariantTable, as_strings
+from biolmm.files.genotypes import BLOCK_SUMS, Block, SampleTable, Source, Strings, VariantTable, as_strings
 from biolmm.store.collection import AskedEncoding
 from biolmm.store.convert import convert_sources
 from biolmm.store.read import GenotypeStore
@@ -117,8 +117,7 @@ class SgkitDecoder:
         """Read rows `start` to `stop` (half-open) in the encoding that is asked for; raises as `from_sgkit`."""
         n_samples = self.dataset.sizes["samples"]
         rows = encoding.missing_rows(stop - start, n_samples)
-        sums = np.full((4, stop - start), np.nan)
-        there: tuple[bool, ...] = (False,) * 4
+        sums: dict[str, NDArray[Any]] = {}
         first = int(np.searchsorted(self.first_row, start, side="right")) - 1
         last = int(np.searchsorted(self.first_row, stop, side="left"))
         step = max(1, MAX_BLOCK_BYTES // (self._bytes_a_variant() or 1))
@@ -129,12 +128,11 @@ class SgkitDecoder:
             inner = slice(max(start - row, 0), min(stop - row, len(block.rows)))
             outer = slice(row + inner.start - start, row + inner.stop - start)
             rows[outer] = block.rows[inner]
-            given = (block.expected_squares, block.haplotype_squares, block.dosage_sum, block.dosage_squares)
-            there = tuple(each is not None for each in given)
-            for target, values in zip(sums, given, strict=True):
+            for name in BLOCK_SUMS:
+                values = getattr(block, name)
                 if values is not None:
-                    target[outer] = values[inner]
-        return Block(rows, *(values if has else None for values, has in zip(sums, there, strict=True)))
+                    sums.setdefault(name, np.zeros(stop - start, values.dtype))[outer] = values[inner]
+        return Block(rows, **sums)
 
     def _bytes_a_variant(self) -> int:
         return sum(array.nbytes // max(len(array), 1) for array in self.dataset.data_vars.values())

@@ -101,12 +101,15 @@ class Part:
         Column of each sample of the collection in the file, −1 where it has none; None where they are the same.
     random_access
         Whether any run of rows can be read at the same cost.
+    has_dosages
+        Whether it holds values that hard calls cannot.
     """
 
     decoder: Decoder
     n_samples: int
     columns: NDArray[np.int64] | None
     random_access: bool
+    has_dosages: bool = True
 
     def read(self, start: int, stop: int, encoding: Encoding) -> Block:
         """Read rows of all samples of the file.

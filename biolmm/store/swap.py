@@ -30,6 +30,16 @@ def remove_store(path: Path) -> None:
     """
     if not path.exists() or is_unfinished(path):
         return
+    check_is_store(path)
+    with saving(path):
+        for entry in path.iterdir():
+            if entry.is_dir():
+                remove_tree(entry)
+        remove_tree(path)
+
+
+def check_is_store(path: Path) -> None:
+    """Raise `OutputError` when what is at `path` is not a store of this version, intact or damaged."""
     try:
         read_attributes(path)
     except StoreFormatError as error:
@@ -38,11 +48,6 @@ def remove_store(path: Path) -> None:
         ) from error
     except DamagedStoreError:
         pass
-    with saving(path):
-        for entry in path.iterdir():
-            if entry.is_dir():
-                remove_tree(entry)
-        remove_tree(path)
 
 
 def swap_stores(path: Path, other: Path) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from biolmm.errors import InputFileError, named
 from biolmm.files.encoding import Encoding
-from biolmm.files.genotypes import Block, SampleTable, Source, Strings, VariantTable, as_strings
+from biolmm.files.genotypes import BLOCK_SUMS, Block, SampleTable, Source, Strings, VariantTable, as_strings
 from biolmm.places import is_remote
 from biolmm.store.vcz_arrays import ForeignArray, array_names, read_attributes
 from biolmm.store.vcz_rows import AlleleTable, CallFields, read_rows
@@ -170,16 +170,13 @@ class _Kept:
         return 0 if self.block is None else self.block.rows.nbytes
 
 
-_SUMS = ("expected_squares", "haplotype_squares", "dosage_sum", "dosage_squares")
-
-
 def _cut(block: Block, start: int, stop: int) -> Block:
-    sums = (getattr(block, name) for name in _SUMS)
+    sums = (getattr(block, name) for name in BLOCK_SUMS)
     return Block(block.rows[start:stop], *(None if each is None else each[start:stop] for each in sums))
 
 
 def _join(blocks: list[Block]) -> Block:
-    sums = [[getattr(block, name) for block in blocks] for name in _SUMS]
+    sums = [[getattr(block, name) for block in blocks] for name in BLOCK_SUMS]
     return Block(
         np.concatenate([block.rows for block in blocks]),
         *(None if each[0] is None else np.concatenate(each) for each in sums),

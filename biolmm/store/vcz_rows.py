@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from biolmm.errors import InputFileError
 from biolmm.files.encoding import Encoding, Rows, rows_from_calls, rows_from_dosages
-from biolmm.files.genotypes import Block, Strings, as_strings
+from biolmm.files.genotypes import Block, Strings, as_counts, as_strings
 from biolmm.files.vcf_values import NO_ALLELE, RecordValues, Trouble, settle_dosages
 
 ReadBlock = Callable[[str, slice, slice], NDArray[Any]]
@@ -34,7 +34,7 @@ _NAMES = {
 _WRONG = {
     Trouble.DS: "dosages of some but not all ALT alleles",
     Trouble.GP: "probabilities of some but not all genotypes",
-    Trouble.DS_RANGE: "a dosage that is not from 0 to 2",
+    Trouble.DS_RANGE: "a dosage that is not from 0 to 2 (to 1 for a haploid sample)",
     Trouble.HDS_RANGE: "a haplotype's dosage that is not from 0 to 1",
     Trouble.GP_SUM: "probabilities of genotypes whose sum is not 1",
     Trouble.GENOTYPE: "an allele number that is none of its alleles",
@@ -125,7 +125,7 @@ def read_rows(
     """
     n_samples, n_rows = samples[-1].stop, int(n_alts.sum())
     rows = encoding.missing_rows(n_rows, n_samples)
-    sums = np.zeros((4, n_rows))
+    sums = np.zeros((6, n_rows))
     variants = slice(first, first + len(n_alts))
     as_calls = fields.read_as_calls(encoding)
     for part in samples:
@@ -140,8 +140,11 @@ def read_rows(
             _read_dosages(path, fields, values, first, n_alts, part, encoding, rows, sums)
     if as_calls:
         return Block(rows)
-    expected, haplotype, total, squares = sums
-    return Block(rows, expected if fields.gp else None, haplotype if fields.hds else None, total, squares)
+    expected, haplotype, total, squares, haploid_sum, haploid = sums
+    return Block(
+        rows, expected if fields.gp else None, haplotype if fields.hds else None, total, squares, as_counts(haploid),
+        haploid_sum,
+    )  # fmt: skip
 
 
 def _read_dosages(
@@ -166,7 +169,7 @@ def _read_dosages(
                 with np.errstate(invalid="ignore"):  # what stands for missing is a NaN that signals when it is widened
                     record.numbers[:, column : column + given.shape[1]] = given
             column += width
-        dosages, total = np.empty((n_alt, n)), np.empty((4, n_alt))
+        dosages, total = np.empty((n_alt, n)), np.empty((6, n_alt))
         sample, trouble = settle_dosages(record.alleles, record.numbers, record.widths, dosages, total)
         _check(path, first + i, part.start + sample, trouble)
         _put(rows[row : row + n_alt], rows_from_dosages(dosages, encoding), encoding, part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -159,3 +160,18 @@ def test_the_plan_names_what_is_held() -> None:
     assert plan.flop >= 2 * 50 * 600 * 100 and plan.peak_bytes > 4 * 600 * 100
     with pytest.raises(MemoryBudgetError, match="LD scores"):
         plan.check(1000)
+
+
+@pytest.mark.parametrize("encoding", [Encoding.CALLS, Encoding.DOSAGE8])
+def test_no_more_is_held_than_planned(encoding: Encoding) -> None:
+    calls = np.random.default_rng(8).integers(0, 3, (3000, 1500)).astype(np.int8)
+    data = data_of(calls, np.arange(1, 3001), encoding=encoding, chunk_variants=200)
+    config = LdScoreConfig(Reach(300))
+    ld_scores(data, LdScoreConfig(Reach(2)), variants=np.arange(50))  # compiled
+    tracemalloc.start()
+    with threads(2):
+        ld_scores(data, config)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    planned = plan_ld_scores(data, config, n_workers=2).peak_bytes
+    assert 0.2 * planned < peak < planned

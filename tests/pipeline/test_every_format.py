@@ -170,6 +170,49 @@ def test_what_each_filter_takes_is_recorded(disk: Disk, tmp_path: Path) -> None:
     assert dropped["model variants", "--min-maf 0.1"] == dropped["variants", "--min-maf 0.1"]
 
 
+def test_missingness_at_the_threshold_passes(disk: Disk, plink2: str, tmp_path: Path) -> None:
+    """As `plink2 --geno`: 9 of 180 are not more than 5 %."""
+    out = disk.gwas(tmp_path / "out", "--max-missing", "0.05", "--method", "linear-only")
+    bed = disk.bed.with_suffix("")
+    command = [plink2, "--bfile", bed, "--geno", "0.05", "--write-snplist", "--out", tmp_path / "p"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert sorted(statistics(out)["rsid"]) == sorted((tmp_path / "p.snplist").read_text().split())
+
+
+def test_calls_beside_dosages_pass_a_filter_of_quality(disk: Disk, files: Path, tmp_path: Path) -> None:
+    """What was typed was not imputed: it has no quality, and none is asked of it."""
+    succeed("convert", files / "calls.bed", tmp_path / "typed.zarr")
+    half = tmp_path / "first.txt"
+    ids = GenotypeStore.open(tmp_path / "typed.zarr").variant_id.tolist()
+    half.write_text("".join(f"{name}\n" for name in ids[:100]))
+    command = ["plink2", "--bfile", files / "calls", "--extract", half, "--make-bed", "--out", tmp_path / "few"]
+    subprocess.run(command, check=True, capture_output=True)
+    both = (
+        "--genotypes",
+        tmp_path / "few.bed",
+        "--genotypes",
+        files / "imputed.bgen",
+        "--traits",
+        disk.folder / "toy.traits.tsv",
+    )
+    succeed("gwas", *both, "--method", "linear-only", "--min-info", "0.999", "--out", tmp_path / "out")
+    table = statistics(tmp_path / "out")
+    assert set(ids[:100]) <= set(table["rsid"])
+    assert table["info"].isna().sum() == 100
+
+
+def test_a_sample_file_belongs_to_the_bgen(disk: Disk, files: Path, tmp_path: Path) -> None:
+    """As the UK Biobank has it: array genotypes with a .fam, imputed ones with a .sample beside."""
+    out = disk.gwas(
+        tmp_path / "out", "--model-genotypes", str(files / "calls.bed"), "--sample-file", str(files / "imputed.sample"),
+        genotypes=files / "imputed.bgen",
+    )  # fmt: skip
+    assert statistics(out)["info"].notna().all()
+    done = run_command("gwas", *disk.inputs(), "--sample-file", files / "imputed.sample", "--out", tmp_path / "x")
+    assert done.code == 2
+    assert "no .bgen file" in done.err
+
+
 def test_regions_choose_what_is_scanned(disk: Disk, tmp_path: Path) -> None:
     everything = statistics(disk.gwas(tmp_path / "all"))
     middle = int(everything["base_pair_location"].median())

@@ -145,6 +145,18 @@ def test_the_same_files_again_change_nothing(write_plink: WritePlink, tmp_path: 
     assert (tmp_path / "x.zarr").stat().st_ino == before
 
 
+def test_a_loop_over_contigs_may_be_run_again(write_plink: WritePlink, tmp_path: Path) -> None:
+    """Every file that is in the store already, converted first or appended at any time, changes nothing."""
+    files = [write_plink(draw(20 + i), name=f"c{i}", contigs=[str(i)] * (20 + i)) for i in (1, 2, 3)]
+    for _ in range(2):
+        if not (tmp_path / "x.zarr").exists():
+            convert(files[:1], tmp_path / "x.zarr")
+        for each in files:
+            store = append(tmp_path / "x.zarr", [each])
+    assert store.n_variants == 66
+    assert store.contig_id == ("1", "2", "3")
+
+
 def test_other_people_are_refused(write_plink: WritePlink, tmp_path: Path) -> None:
     convert([write_plink(draw(4, 3), name="a")], tmp_path / "x.zarr")
     for ids, problem in (
@@ -159,7 +171,7 @@ def test_other_people_are_refused(write_plink: WritePlink, tmp_path: Path) -> No
 
 
 def test_variants_of_the_store_are_refused(write_plink: WritePlink, tmp_path: Path) -> None:
-    """The same place with other alleles is another variant."""
+    """The same place with other alleles is another variant, but it belongs among those that are there."""
     convert([write_plink(draw(4, 3), name="a")], tmp_path / "x.zarr")
     b = write_plink(draw(3, 3), name="b")
     with pytest.raises(
@@ -168,6 +180,11 @@ def test_variants_of_the_store_are_refused(write_plink: WritePlink, tmp_path: Pa
         append(tmp_path / "x.zarr", [b])
     bim = b.with_suffix(".bim")
     bim.write_text("".join(f"1 v{i} 0 {10 * i + 1} T{i} G\n" for i in range(3)))
+    with pytest.raises(
+        VariantMismatchError, match=r"variants of contig 1 from position 1, but .* up to 31: .* together"
+    ):
+        append(tmp_path / "x.zarr", [b])
+    bim.write_text("".join(f"1 v{i} 0 {31 + i} T{i} G\n" for i in range(3)))
     assert append(tmp_path / "x.zarr", [b]).n_variants == 7
 
 

@@ -24,6 +24,7 @@ from biolmm.store.collection import Collection
 from biolmm.store.convert import call_one_by_one, convert, convert_collection, plan_convert
 from biolmm.store.packbits import unpack_calls
 from biolmm.store.read import GenotypeStore
+from biolmm.store.verify import verify
 
 WritePlink = Callable[..., Path]
 
@@ -52,6 +53,27 @@ def test_real_data_equal_those_of_bed_reader(shared_data: Path, tmp_path: Path) 
     np.testing.assert_array_equal(all_calls(store), np.where(calls == -127, 3, calls))
     np.testing.assert_array_equal(store.alt_count, np.where(calls < 0, 0, calls).sum(axis=1))
     assert store.attributes["provenance"]["n_negative_positions"] == 1926
+
+
+def test_what_is_replaced_stays_until_the_new_store_is_whole(write_plink: WritePlink, tmp_path: Path) -> None:
+    """A damaged file, or a kill: the old store is there, intact, and the same command goes on."""
+    old = convert([write_plink(draw(70, 5), name="old")], tmp_path / "x.zarr")
+    bed = write_plink(draw(200, 5, seed=1), name="new")
+
+    class Killed(BaseException):
+        pass
+
+    def killed(function: Any, items: Sequence[Any], *shared: Any) -> list[Any]:
+        function(items[0], *shared)
+        raise Killed
+
+    with pytest.raises(Killed):
+        convert([bed], tmp_path / "x.zarr", overwrite=True, chunk_variants=64, map_tasks=killed)
+    assert GenotypeStore.open(tmp_path / "x.zarr").fingerprint == old.fingerprint
+    assert verify(tmp_path / "x.zarr").is_intact
+    new = convert([bed], tmp_path / "x.zarr", overwrite=True, chunk_variants=64)
+    assert new.n_variants == 200
+    assert [path.name for path in tmp_path.iterdir() if "zarr" in path.name] == ["x.zarr"]
 
 
 @pytest.mark.parametrize("chunk_variants", [64, 128, None])
@@ -182,7 +204,7 @@ def test_a_bed_changed_meanwhile_is_noticed(write_plink: WritePlink, tmp_path: P
         os.utime(bed, ns=(1, 1))
         return call_one_by_one(function, items, shared)
 
-    with pytest.raises(InputFileError, match=r"cohort\.bed was changed while it was converted"):
+    with pytest.raises(InputFileError, match=r"cohort\.bed was changed while it was read"):
         convert([bed], tmp_path / "x.zarr", map_tasks=meanwhile)
 
 

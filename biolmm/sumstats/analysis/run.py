@@ -1,7 +1,7 @@
 """From a store to a folder of results: pass 1 for what spans variants, pass 2 chunk by chunk, then loci and plots.
 
     out/meta/part-*.parquet    every variant
-    out/loci.tsv               leads of the fixed-effects result, and of others where they are stronger
+    out/loci.tsv               leads of the fixed-effects result, whole rows
     out/plots/                 Manhattan and QQ
     out/meta.json              options, studies, λ, axes, counts; written last
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +148,7 @@ def _by_contig(frame: pd.DataFrame) -> Parts:
     frame = frame[[*COLUMNS, *(str(name) for name in frame.columns if name not in COLUMNS)]]
     change = np.flatnonzero(frame["chromosome"].to_numpy()[1:] != frame["chromosome"].to_numpy()[:-1]) + 1
     bounds = [0, *change.tolist(), len(frame)]
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in itertools.pairwise(bounds):
         if start < stop:
             part = frame.iloc[start:stop].reset_index(drop=True)
             yield str(part["chromosome"].iloc[0]), part

@@ -25,10 +25,28 @@ from biolmm.sumstats.export.tabix import TABLE
 from biolmm.sumstats.export.text import Exported, as_text, indexed_text
 
 MIN_ROWS = 100_000
-OPTIONAL_COLUMNS = ("variant_id", "rsid", "ref_allele", "ci_upper", "ci_lower", "info", "n", "hm_code", "hm_coordinate_conversion")
+OPTIONAL_COLUMNS = (
+    "variant_id",
+    "rsid",
+    "ref_allele",
+    "ci_upper",
+    "ci_lower",
+    "info",
+    "n",
+    "hm_code",
+    "hm_coordinate_conversion",
+)
 _EFFECTS = ("beta", "odds_ratio", "hazard_ratio", "z_score")
 _PS = ("p_value", "neg_log_10_p_value")
-_METADATA = ("genome_assembly", "coordinate_system", "data_file_name", "file_type", "data_file_md5sum", "is_harmonised", "is_sorted")
+_METADATA = (
+    "genome_assembly",
+    "coordinate_system",
+    "data_file_name",
+    "file_type",
+    "data_file_md5sum",
+    "is_harmonised",
+    "is_sorted",
+)
 _BLOCK_ROWS = 200_000
 
 
@@ -124,7 +142,13 @@ class Violation:
 
     def __str__(self) -> str:
         """Say it in one line."""
-        where = f" (line {self.line:,}: {self.found!r}; {self.count:,} in all)" if self.line else f" ({self.found})" if self.found else ""
+        where = (
+            f" (line {self.line:,}: {self.found!r}; {self.count:,} in all)"
+            if self.line
+            else f" ({self.found})"
+            if self.found
+            else ""
+        )
         return f"{self.rule}{where}"
 
 
@@ -203,7 +227,12 @@ def _check_header(header: list[str]) -> list[Violation]:
         what = " or ".join(names)
         where = [name for name in names if name in header]
         if where:
-            out.append(Violation(f"column {at + 1} is {what}", found=f"it is {here}, and {where[0]} is column {header.index(where[0]) + 1}"))
+            out.append(
+                Violation(
+                    f"column {at + 1} is {what}",
+                    found=f"it is {here}, and {where[0]} is column {header.index(where[0]) + 1}",
+                )
+            )
         else:
             out.append(Violation(f"column {at + 1} is {what}", found=f"it is {here or 'missing'}"))
     if out and any(not any(name in header for name in names) for names in wanted):
@@ -221,7 +250,11 @@ def _row_rules(frame: pd.DataFrame) -> Iterator[tuple[str, Any, str]]:
     chromosome = frame["chromosome"]
     yield "chromosome is a whole number from 1 to 25", ~chromosome.str.fullmatch(r"[1-9]|1[0-9]|2[0-5]"), "chromosome"
     position = frame["base_pair_location"]
-    yield "base_pair_location is a whole number of at least 0", ~position.str.fullmatch(r"\d{1,10}"), "base_pair_location"
+    yield (
+        "base_pair_location is a whole number of at least 0",
+        ~position.str.fullmatch(r"\d{1,10}"),
+        "base_pair_location",
+    )
     for name in ("effect_allele", "other_allele"):
         yield f"{name} is of A, C, G, T, or LONG_STRING", ~frame[name].str.fullmatch(r"[ACGT]+|LONG_STRING"), name
     same = (frame["effect_allele"] == frame["other_allele"]) & (frame["effect_allele"] != "LONG_STRING")
@@ -262,7 +295,9 @@ def _numbers(column: pd.Series[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
     return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _check_order(frame: pd.DataFrame, first: int, last: tuple[int, int], found: dict[str, Violation]) -> tuple[int, int]:
+def _check_order(
+    frame: pd.DataFrame, first: int, last: tuple[int, int], found: dict[str, Violation]
+) -> tuple[int, int]:
     chromosome, position = _numbers(frame["chromosome"]), _numbers(frame["base_pair_location"])
     key = np.concatenate([[last[0] * 1e11 + last[1]], chromosome * 1e11 + position])
     with np.errstate(invalid="ignore"):
@@ -270,7 +305,9 @@ def _check_order(frame: pd.DataFrame, first: int, last: tuple[int, int], found: 
     rule = "rows are sorted by chromosome and position"
     if rows.size and rule not in found:
         at = int(rows[0])
-        found[rule] = Violation(rule, int(rows.size), first + at, f"{frame['chromosome'].iloc[at]}:{frame['base_pair_location'].iloc[at]}")
+        found[rule] = Violation(
+            rule, int(rows.size), first + at, f"{frame['chromosome'].iloc[at]}:{frame['base_pair_location'].iloc[at]}"
+        )
     if np.isfinite(chromosome[-1:]).all() and np.isfinite(position[-1:]).all() and len(frame):
         return int(chromosome[-1]), int(position[-1])
     return last

@@ -87,8 +87,8 @@ class TabixIndex:
             raise OutputError(f"Records of contig {contig} are not sorted by position: sort them before indexing.")
         begin, end = position - 1, position - 1 + length
         if int(end.max()) > LARGEST_POSITION:
-            raise OutputError(f"Position {int(position.max()):,} of contig {contig} is beyond {LARGEST_POSITION:,}, which a .tbi cannot "
-                              "hold: write without --index.")  # fmt: skip
+            raise OutputError(f"Position {int(position.max()):,} of contig {contig} is beyond {LARGEST_POSITION:,}, which a .tbi "
+                              "cannot hold: write without --index.")  # fmt: skip
         here.last = int(position[-1])
         bins = smallest_bins(begin, end)
         first = np.flatnonzero(np.diff(bins, prepend=-1))
@@ -119,7 +119,9 @@ class TabixIndex:
         """
         out = io.BytesIO()
         names = b"".join(name.encode() + b"\0" for name in self._contigs)
-        out.write(b"TBI\1" + struct.pack("<8i", len(self._contigs), *self._preset, ord("#"), self._skip, len(names)) + names)
+        out.write(
+            b"TBI\1" + struct.pack("<8i", len(self._contigs), *self._preset, ord("#"), self._skip, len(names)) + names
+        )
         for contig in self._contigs.values():
             self._write_contig(out, contig, text)
         with atomic_path(path) as aside, aside.open("wb") as file, BgzfWriter(file) as packed:

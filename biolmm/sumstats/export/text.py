@@ -88,7 +88,9 @@ class IndexedText:
         """Write lines in front."""
         self._text.write(lines.encode())
 
-    def rows(self, contig: str, position: NDArray[np.int64], length: NDArray[np.int64], columns: Sequence[pa.Array]) -> None:
+    def rows(
+        self, contig: str, position: NDArray[np.int64], length: NDArray[np.int64], columns: Sequence[pa.Array]
+    ) -> None:
         """Write rows of one contig."""
         lines, starts = join_lines(columns)
         base = self._text.n_text
@@ -149,7 +151,9 @@ def write_parquet(origin: Origin, out: Path) -> Exported:
             for _, frame in origin.parts():
                 table = pa.Table.from_pandas(_typed(frame), preserve_index=False)
                 if writer is None:
-                    table = table.replace_schema_metadata({"biolmm_study": origin.name, "genome_build": origin.build() or ""})
+                    table = table.replace_schema_metadata(
+                        {"biolmm_study": origin.name, "genome_build": origin.build() or ""}
+                    )
                     writer = pq.ParquetWriter(aside, table.schema, compression="zstd", write_page_checksum=True)
                 writer.write_table(table.cast(writer.schema))
                 n_rows += len(frame)
@@ -166,5 +170,5 @@ _TEXT = ("chromosome", "effect_allele", "other_allele", "variant_id", "rsid")
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """Give columns one type in all parts, whatever is missing in one of them."""
-    kinds = {name: "string" for name in _TEXT} | {"n": "float64", "info": "float64"}
+    kinds = dict.fromkeys(_TEXT, "string") | {"n": "float64", "info": "float64"}
     return frame.astype({name: kind for name, kind in kinds.items() if name in frame})

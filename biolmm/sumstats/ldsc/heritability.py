@@ -17,6 +17,9 @@ from biolmm.sumstats.ldsc.regression import Fits, Fitted, RegressionConfig, Regr
 
 Vector = NDArray[np.float64]
 
+MANY_LEFT_OUT = 0.01
+"""A share of variants beyond the limit of step one above this is flagged."""
+
 LITTLE_SIGNAL = 1.02
 """A mean χ² below this is flagged: there is hardly any signal to divide."""
 
@@ -167,7 +170,7 @@ def summarise(
         lambda_gc=float(np.median(chisq)) / MEDIAN_CHISQ_1,
         ratio=(intercept - 1) / (mean - 1) if known_ratio else np.nan,
         ratio_se=intercept_se / (mean - 1) if known_ratio else np.nan,
-        flags=(*flags, *_doubts(h2, h2_se, intercept, mean, bool(fitted.free[p]))),
+        flags=(*flags, *_doubts(h2, h2_se, intercept, mean, bool(fitted.free[p])), *_many_left_out(fitted, p)),
         h2_deleted=fitted.slopes[p],
         intercept_deleted=fitted.intercepts[p],
     )
@@ -187,6 +190,16 @@ def _doubts(h2: float, h2_se: float, intercept: float, mean: float, free: bool) 
     if free and mean > 1 and intercept < 1:
         found.append("the ratio is negative: the intercept is below 1, as after genomic control")
     return tuple(found)
+
+
+def _many_left_out(fitted: Fitted, p: int) -> tuple[str, ...]:
+    """Say when the first step leaves out more than a few outliers, which makes its slope too small."""
+    share = 1 - fitted.n_first[p] / max(fitted.n_variants[p], 1)
+    if share <= MANY_LEFT_OUT:
+        return ()
+    return (
+        f"{100 * share:.1f} % of the variants are above the limit of step one, so that h2 is too low: use one step",
+    )
 
 
 def heritability_table(found: list[Heritability]) -> pd.DataFrame:

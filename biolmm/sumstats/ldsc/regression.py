@@ -128,8 +128,8 @@ class Fitted:
         (P, B) without each block.
     free
         (P,) whether the intercept was estimated.
-    n_variants
-        (P,) in the regression.
+    n_variants, n_first
+        (P,) in the regression, and of these in step one.
     mean
         (P,) of y.
     """
@@ -140,6 +140,7 @@ class Fitted:
     intercepts: Matrix
     free: NDArray[np.bool_]
     n_variants: NDArray[np.int64]
+    n_first: NDArray[np.int64]
     mean: Vector
 
 
@@ -198,7 +199,7 @@ def regress(data: RegressionData, fits: Fits, config: RegressionConfig | None = 
             slope, slopes = np.where(free, one[0], slope), np.where(free[:, None], one[1], slopes)
     bad = ~enough
     slope[bad], intercept[bad], slopes[bad], intercepts[bad] = np.nan, np.nan, np.nan, np.nan
-    return Fitted(slope, intercept, slopes, intercepts, free, counts[:, 0], means[:, 0])
+    return Fitted(slope, intercept, slopes, intercepts, free, counts[:, 0], counts[:, 1], means[:, 0])
 
 
 def _line(sums: Matrix) -> tuple[Matrix, Matrix]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
+import pyarrow.csv as pa_csv
 
 from biolmm.atomic import atomic_path
 from biolmm.chunks import map_tasks
@@ -20,7 +18,7 @@ from biolmm.files.text_columns import header_of, read_columns
 from biolmm.results.associations import read_part
 from biolmm.results.paths import ASSOCIATIONS, LINEAR, list_parts, list_traits
 from biolmm.results.tables import read_result_table
-from biolmm.sumstats.ldsc.munge import COLUMNS, OTHER_ALLELE, MungeConfig, TraitStatistics, allele_codes, munge
+from biolmm.sumstats.ldsc.munge import BASES, COLUMNS, OTHER_ALLELE, MungeConfig, TraitStatistics, allele_codes, munge
 
 _RESULT_COLUMNS = (
     "rsid",
@@ -35,7 +33,6 @@ _RESULT_COLUMNS = (
 _TEXT = ("rsid", "chromosome", "effect_allele", "other_allele")
 _ALIASES = {"variant_id": "rsid", "z_score": "z", "p": "p_value"}
 _SUMSTATS = ("SNP", "N", "Z")
-_BASES = np.array(["A", "C", "G", "T", ""])
 
 
 def is_results(path: Path) -> bool:
@@ -94,6 +91,39 @@ def read_traits(
         gain = gain_of_model(path, name, keep) if effective_n and chosen == ASSOCIATIONS else 1.0
         out.append(replace(trait, n=trait.n * gain))
     return out
+
+
+def read_all(
+    paths: Sequence[Path],
+    config: MungeConfig | None = None,
+    *,
+    keep: pa.Array | None = None,
+    traits: Sequence[str] = (),
+    kind: str | None = None,
+    effective_n: bool = True,
+    snp_list: TraitStatistics | None = None,
+) -> list[TraitStatistics]:
+    """Read the traits of several folders and files, files at the same time; parameters as of `read_traits`.
+
+    Raises
+    ------
+    UserError
+        As `read_traits`; also when two traits have one name.
+    """
+    files = [path for path in paths if not path.is_dir()]
+    read = dict(zip(files, map_tasks(_read_one, files, (config, keep, snp_list)), strict=True))
+    out: list[TraitStatistics] = []
+    for path in paths:
+        out += [read[path]] if path in read else read_traits(
+            path, config, keep=keep, traits=traits, kind=kind, effective_n=effective_n, snp_list=snp_list
+        )  # fmt: skip
+    return unique_names(out)
+
+
+def _read_one(
+    path: Path, shared: tuple[MungeConfig | None, pa.Array | None, TraitStatistics | None]
+) -> TraitStatistics:
+    return _read_file(path, *shared)
 
 
 def _read_result(path: Path, kind: str, name: str, config: MungeConfig | None, keep: pa.Array | None,
@@ -202,16 +232,16 @@ def read_sumstats(path: Path) -> TraitStatistics:
 
 def write_sumstats(path: Path, trait: TraitStatistics) -> Path:
     """Write SNP, A1, A2, N and Z, tab-separated and with all digits; compressed where the name ends in `.gz`."""
-    columns: dict[str, list[str] | NDArray[np.float64] | NDArray[np.str_]] = {
-        "SNP": trait.snp.to_pylist(),
-        "A1": _BASES[trait.alleles[:, 0]],
-        "A2": _BASES[trait.alleles[:, 1]],
-        "N": trait.n,
-        "Z": trait.z,
-    }
+    names = ("SNP", "A1", "A2", "N", "Z")
+    bases = pa.array([*BASES, ""])
+    one, other = (bases.take(pa.array(trait.alleles[:, side])) for side in range(2))
+    table = pa.table([trait.snp, one, other, pa.array(trait.n), pa.array(trait.z)], names=list(names))
+    options = pa_csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
     with atomic_path(path) as aside:
-        text = pd.DataFrame(columns).to_csv(None, sep="\t", index=False, lineterminator="\n").encode()
-        aside.write_bytes(gzip.compress(text, 6, mtime=0) if path.suffix == ".gz" else text)
+        compression = "gzip" if path.suffix == ".gz" else None
+        with pa.output_stream(str(aside), compression=compression) as stream:
+            stream.write(("\t".join(names) + "\n").encode())
+            pa_csv.write_csv(table, stream, write_options=options)
     return path
 
 

@@ -121,7 +121,7 @@ class _Finder:
     def _need(self, role: str, name: str, command: str) -> None:
         if not self._take(role, name):
             shown = " ".join(self.names[:12]) + (" …" if len(self.names) > 12 else "")
-            advice = "" if len(self.names) > 1 else "; is SEPARATOR right?"
+            advice = "." if len(self.names) > 1 else "; is SEPARATOR right?"
             raise InputFileError(
                 f"{self.step.line}: {self.step.path} has no column {name!r} ({command}) among {shown}{advice} "
                 "METAL would leave the file out."

@@ -134,6 +134,9 @@ def spelling_of(word: str) -> str | None:
     longest = sorted((keyword.usual for keyword in KEYWORDS if upper.startswith(keyword.usual)), key=len)
     if longest:
         return longest[-1]
+    too_short = [keyword.usual for keyword in KEYWORDS if len(upper) > 1 and keyword.name.startswith(upper)]
+    if too_short:
+        return too_short[0]
     names = {name: keyword.usual for keyword in KEYWORDS for name in (keyword.name, keyword.usual)}
     near = difflib.get_close_matches(upper, names, n=1, cutoff=0.6)
     return names[near[0]] if near else None

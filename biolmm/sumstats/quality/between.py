@@ -12,8 +12,8 @@ from biolmm.errors import named
 from biolmm.report.format import fixed, significant
 from biolmm.sumstats.quality.across import AcrossMeasures, Matrix
 from biolmm.sumstats.quality.config import WINDOW_BP
+from biolmm.sumstats.quality.levels import BAD, ENOUGH, GOOD, LOOK, NONE, Verdict, level_of, percent
 from biolmm.sumstats.quality.study import StudyMeasures
-from biolmm.sumstats.quality.verdicts import BAD, ENOUGH, GOOD, LOOK, NONE, Verdict, level_of, percent
 
 _EXPECTED = 20
 """A window is missing of a study where so many variants were expected of it and there is none."""
@@ -21,8 +21,15 @@ _EXPECTED = 20
 _LEADS = 5
 
 
-def judge_between(names: Sequence[str], metas: Sequence[Mapping[str, Any]], found: Sequence[StudyMeasures],
-                  across: AcrossMeasures, contigs: Sequence[str], *, has_reference: bool) -> list[list[Verdict]]:  # fmt: skip
+def judge_between(
+    names: Sequence[str],
+    metas: Sequence[Mapping[str, Any]],
+    found: Sequence[StudyMeasures],
+    across: AcrossMeasures,
+    contigs: Sequence[str],
+    *,
+    has_reference: bool,
+) -> list[list[Verdict]]:
     """Judge every study by the others; the verdicts of each."""
     scales = _scales(metas, found)
     out = []
@@ -30,9 +37,11 @@ def judge_between(names: Sequence[str], metas: Sequence[Mapping[str, Any]], foun
         verdicts = [_frequency(study, across, len(names), has_reference=has_reference)]
         if len(names) > 1:
             verdicts += [
-                _flips(study, names, across), _scale(study, metas, scales), _coverage(study, across, contigs),
+                _flips(study, names, across),
+                _scale(study, metas, scales),
+                _coverage(study, across, contigs),
                 _same(study, names, across),
-            ]  # fmt: skip
+            ]
         out.append(verdicts)
     return out
 
@@ -54,7 +63,8 @@ def _frequency(study: int, across: AcrossMeasures, k: int, *, has_reference: boo
     r, outliers = float(across.frequency_correlation()[study]), int(across.outliers[study])
     counts = across.flipped[study].astype(float)
     flipped = counts[..., 1].sum() / max(counts.sum(), 1)
-    measured = f"correlation {fixed(r)} with {against}; {percent(outliers, n)} outliers, {percent(flipped, 1)} nearer to the other allele's"
+    measured = f"correlation {fixed(r)} with {against}; {percent(outliers, n)} outliers, "
+    measured += f"{percent(flipped, 1)} nearer to the other allele's"
     with np.errstate(invalid="ignore", divide="ignore"):
         by_strand = counts[..., 1].sum(axis=1) / counts.sum(axis=(1, 2))  # ordinary, palindromic
         by_major = counts[..., 1].sum(axis=0) / counts.sum(axis=(0, 2))  # effect allele minor, major
@@ -64,16 +74,31 @@ def _frequency(study: int, across: AcrossMeasures, k: int, *, has_reference: boo
     elif level == GOOD and (r < 0.95 or outliers > 0.01 * n):
         level = LOOK
     if by_strand[0] > 0.8:
-        text = ("Frequencies are of the other allele: name the column with --map COLUMN=other_allele_frequency when adding, or, "
-                "where effects are flipped as well, exchange effect_allele and other_allele.")  # fmt: skip
+        text = (
+            "Frequencies are of the other allele: name the column with --map COLUMN=other_allele_frequency when adding, or, "
+            "where effects are flipped as well, exchange effect_allele and other_allele."
+        )
         return Verdict("frequency", name, BAD, measured, wanted, text)
     if by_strand[1] > 0.05 and by_strand[1] > 5 * max(by_strand[0], 0.002):
-        return Verdict("frequency", name, BAD if by_strand[1] > 0.1 else LOOK, f"{measured}; {percent(by_strand[1], 1)} of palindromic ones",
-                       wanted, "Palindromic variants (A/T, C/G) are on the other strand: add the study with --palindromic frequency, or "
-                       "drop.")  # fmt: skip
+        return Verdict(
+            "frequency",
+            name,
+            BAD if by_strand[1] > 0.1 else LOOK,
+            f"{measured}; {percent(by_strand[1], 1)} of palindromic ones",
+            wanted,
+            "Palindromic variants (A/T, C/G) are on the other strand: add the study with --palindromic frequency, or "
+            "drop.",
+        )
     if by_major[1] > 0.5 and by_major[0] < 0.05:
-        return Verdict("frequency", name, BAD, measured, wanted, "Frequencies are minor allele frequencies, not those of the effect "
-                       "allele: add again with --map COLUMN=ignore and --palindromic drop.")  # fmt: skip
+        return Verdict(
+            "frequency",
+            name,
+            BAD,
+            measured,
+            wanted,
+            "Frequencies are minor allele frequencies, not those of the effect "
+            "allele: add again with --map COLUMN=ignore and --palindromic drop.",
+        )
     text = {
         GOOD: "Nothing to do.",
         LOOK: "Outliers are another ancestry's, or variants with alleles mislabelled: set --max-eaf-difference to leave them out.",
@@ -97,22 +122,33 @@ def _flips(study: int, names: Sequence[str], across: AcrossMeasures) -> Verdict:
     name, wanted = "Direction of effects", "strong signals have the same sign elsewhere"
     enough, opposite, share = _opposite(across)
     if not enough[study].any():
-        return Verdict("flips", name, NONE, f"fewer than {_LEADS} shared signals", wanted, "No signal strong enough to compare.")
+        return Verdict(
+            "flips", name, NONE, f"fewer than {_LEADS} shared signals", wanted, "No signal strong enough to compare."
+        )
     flipped = opposite.sum(axis=1) > 0.5 * enough.sum(axis=1)
     against = np.flatnonzero(opposite[study])
     measured = f"{percent(float(np.nanmean(share[study, enough[study]])), 1)} of strong signals agree"
     if not against.size:
         return Verdict("flips", name, GOOD, measured, wanted, "Nothing to do.")
-    listed = named([names[other] for other in against])
+    listed = named([names[other] for other in against.tolist()])
     if not flipped[study]:
         text = f"Nothing to do here: {listed} {'is' if against.size == 1 else 'are'} flipped."
         level = GOOD if flipped[against].all() else LOOK
-        return Verdict("flips", name, level, f"{measured}; opposite to {listed}", wanted,
-                       text if level == GOOD else f"Opposite to {listed}, it is not clear which is flipped.")  # fmt: skip
+        return Verdict(
+            "flips",
+            name,
+            level,
+            f"{measured}; opposite to {listed}",
+            wanted,
+            text if level == GOOD else f"Opposite to {listed}, it is not clear which is flipped.",
+        )
     eaf = across.eaf_correlation()[study, against]
     alleles = bool(np.isfinite(eaf).any()) and float(np.nanmean(eaf)) < -0.5
-    what = ("effect allele and other allele are exchanged (frequencies are too)" if alleles else
-            "effects are of the other allele, or the sign of β is turned")  # fmt: skip
+    what = (
+        "effect allele and other allele are exchanged (frequencies are too)"
+        if alleles
+        else "effects are of the other allele, or the sign of β is turned"
+    )
     if len(names) == 2:
         text = f"Of the two studies one is flipped: {what}. Compare a known locus with the literature."
     else:
@@ -143,10 +179,15 @@ def _scale(study: int, metas: Sequence[Mapping[str, Any]], scales: Sequence[floa
     ratio = mine / middle
     level = level_of(abs(float(np.log(ratio))), float(np.log(1.25)), float(np.log(1.6)))
     measured = f"{significant(mine, 3)}, {significant(ratio)} times that of the others"
-    text = "Nothing to do." if level == GOOD else (
-        f"Another unit or transformation of the trait (divide β and SE by {significant(ratio)}), standard errors that are wrong "
-        f"by {significant(ratio)}, or N wrong by {significant(ratio**2)}. Combine by p-values (SAMPLESIZE) if units cannot be had."
-    )  # fmt: skip
+    text = (
+        "Nothing to do."
+        if level == GOOD
+        else (
+            f"Another unit or transformation of the trait (divide β and SE by {significant(ratio)}), standard errors that are "
+            f"wrong by {significant(ratio)}, or N wrong by {significant(ratio**2)}. Combine by p-values (SAMPLESIZE) if units "
+            "cannot be had."
+        )
+    )
     if level != GOOD and len(scales) == 2:
         text = "One of the two studies: " + text[0].lower() + text[1:]
     return Verdict("scale_between", name, level, measured, wanted, text)
@@ -198,16 +239,26 @@ def _same(study: int, names: Sequence[str], across: AcrossMeasures) -> Verdict:
     near = max(others, key=lambda at: -1.0 if np.isnan(r[at]) else abs(r[at]))
     if share[twin] > 0.3 or abs(np.nan_to_num(r[near])) > 0.9:
         other = twin if share[twin] > 0.3 else near
-        return Verdict("overlap", name, BAD, f"{percent(share[other], 1)} identical to {names[other]}, correlation of z {fixed(r[other])}",
-                       wanted, f"{names[study]} and {names[other]} are the same study, or one holds the other: remove one.")  # fmt: skip
+        return Verdict(
+            "overlap",
+            name,
+            BAD,
+            f"{percent(share[other], 1)} identical to {names[other]}, correlation of z {fixed(r[other])}",
+            wanted,
+            f"{names[study]} and {names[other]} are the same study, or one holds the other: remove one.",
+        )
     if np.isnan(r[near]):
         return Verdict("overlap", name, NONE, "too few shared variants", wanted, "Too few variants to tell.")
     margin = 3 / np.sqrt(across.pair_z[0, study, near])
     level = GOOD if abs(r[near]) <= 0.1 + margin else LOOK
-    text = "Nothing to do." if level == GOOD else (
-        "Shared samples, or a very polygenic trait: the intercept of cross-trait LD score regression tells which. Combine with "
-        "sample overlap taken into account."
-    )  # fmt: skip
+    text = (
+        "Nothing to do."
+        if level == GOOD
+        else (
+            "Shared samples, or a very polygenic trait: the intercept of cross-trait LD score regression tells which. Combine with "
+            "sample overlap taken into account."
+        )
+    )
     return Verdict(
         "overlap", name, level, f"correlation of z {fixed(r[near])} with {names[near]} at most", wanted, text
     )

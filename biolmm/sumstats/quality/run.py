@@ -26,10 +26,11 @@ from biolmm.sumstats.quality.between import judge_between
 from biolmm.sumstats.quality.config import QualityConfig
 from biolmm.sumstats.quality.figures import across_figures, study_figures
 from biolmm.sumstats.quality.histogram import Vector
+from biolmm.sumstats.quality.levels import BAD, Verdict, worst
 from biolmm.sumstats.quality.page import render
 from biolmm.sumstats.quality.reference import join_frequencies
 from biolmm.sumstats.quality.study import COLUMNS_OF_LAMBDA, StudyMeasures, measure_study
-from biolmm.sumstats.quality.verdicts import BAD, Verdict, judge_study, worst
+from biolmm.sumstats.quality.verdicts import judge_study
 
 _log = logging.getLogger("biolmm.sumstats")
 
@@ -90,9 +91,14 @@ def plan_quality(n_variants: int, n_studies: int, chunk_variants: int, n_threads
     )
 
 
-def measure_quality(store: SumstatsStore, config: QualityConfig | None = None, *,
-                    reference: Callable[[int], Vector] | None = None, map_tasks: MapTasks = call_one_by_one,
-                    refused: Mapping[str, str] | None = None) -> Quality:  # fmt: skip
+def measure_quality(
+    store: SumstatsStore,
+    config: QualityConfig | None = None,
+    *,
+    reference: Callable[[int], Vector] | None = None,
+    map_tasks: MapTasks = call_one_by_one,
+    refused: Mapping[str, str] | None = None,
+) -> Quality:
     """Measure and judge all studies of a store; nothing is written.
 
     Parameters
@@ -130,9 +136,17 @@ def measure_quality(store: SumstatsStore, config: QualityConfig | None = None, *
     return Quality(names, tuple(measures), across, tuple(verdicts))
 
 
-def run_quality(source: SumstatsStore | Sequence[StudyInput], out: Path | str, config: QualityConfig | None = None, *,
-                frequencies: Path | None = None, rules: Rules | None = None, command: str = "", overwrite: bool = False,
-                map_tasks: MapTasks = call_one_by_one) -> Quality:  # fmt: skip
+def run_quality(
+    source: SumstatsStore | Sequence[StudyInput],
+    out: Path | str,
+    config: QualityConfig | None = None,
+    *,
+    frequencies: Path | None = None,
+    rules: Rules | None = None,
+    command: str = "",
+    overwrite: bool = False,
+    map_tasks: MapTasks = call_one_by_one,
+) -> Quality:
     """Measure and judge, and write pages, `quality.json` and, where filters were asked for, `filters.json`.
 
     Parameters
@@ -183,8 +197,9 @@ def run_quality(source: SumstatsStore | Sequence[StudyInput], out: Path | str, c
     return found
 
 
-def _harmonise(studies: Sequence[StudyInput], out: Path, rules: Rules | None,
-               map_tasks: MapTasks) -> tuple[SumstatsStore, dict[str, str]]:  # fmt: skip
+def _harmonise(
+    studies: Sequence[StudyInput], out: Path, rules: Rules | None, map_tasks: MapTasks
+) -> tuple[SumstatsStore, dict[str, str]]:
     """Make a store of the files; when one is refused, of the others."""
     _remove_store(out)
     try:
@@ -220,53 +235,102 @@ def _write(out: Path, store: SumstatsStore, found: Quality, config: QualityConfi
         plan = _plan(measures, config)
         if plan:
             plans[found.names[study]] = plan
-        context = {**common, "name": found.names[study], "index": f"../{INDEX_HTML}", "verdicts": found.verdicts[study],
-                   "tiles": _tiles(rows[study]), "numbers": _numbers(measures), "plan": plan,
-                   "counts": store.studies[study].get("counts", {})}  # fmt: skip
+        context = {
+            **common,
+            "name": found.names[study],
+            "index": f"../{INDEX_HTML}",
+            "verdicts": found.verdicts[study],
+            "tiles": _tiles(rows[study]),
+            "numbers": _numbers(measures),
+            "plan": plan,
+            "counts": store.studies[study].get("counts", {}),
+        }
         figures = study_figures(measures, store.contig_id, found.across, study, against=against)
         write_text(out / rows[study]["page"], render("study.html.j2", context, figures))
     levels = [found.level(study) for study in range(len(found.measures))]
     figures = across_figures(found.names[: len(levels)], found.measures, found.across, levels)
-    context = {**common, "studies": rows, "source": str(store.path), "n_variants": store.n_variants, "command": command,
-               "has_plan": bool(plans)}  # fmt: skip
+    context = {
+        **common,
+        "studies": rows,
+        "source": str(store.path),
+        "n_variants": store.n_variants,
+        "command": command,
+        "has_plan": bool(plans),
+    }
     write_text(out / INDEX_HTML, render("across.html.j2", context, figures))
     if plans:
         write_json(out / FILTERS_JSON, {"applied": False, "studies": plans})
-    record = {**common, "store": str(store.path), "fingerprint": store.fingerprint, "command": command, "level": found.worst,
-              "studies": [_as_json(found, study, rows[study]) for study in range(len(rows))], "pairs": _pairs(found)}  # fmt: skip
+    record = {
+        **common,
+        "store": str(store.path),
+        "fingerprint": store.fingerprint,
+        "command": command,
+        "level": found.worst,
+        "studies": [_as_json(found, study, rows[study]) for study in range(len(rows))],
+        "pairs": _pairs(found),
+    }
     write_text(out / QUALITY_JSON, json.dumps(_finite(record), indent=2, default=str, allow_nan=False) + "\n")
 
 
 def _row(found: Quality, study: int) -> dict[str, Any]:
     """What the table of studies shows."""
-    row: dict[str, Any] = {"name": found.names[study], "level": found.level(study), "verdicts": found.verdicts[study],
-                           "page": None, "n_variants": None, "median_n": None, "lambda_gc": None, "visscher": None,
-                           "eaf_correlation": None, "median_info": None}  # fmt: skip
+    row: dict[str, Any] = {
+        "name": found.names[study],
+        "level": found.level(study),
+        "verdicts": found.verdicts[study],
+        "page": None,
+        "n_variants": None,
+        "median_n": None,
+        "lambda_gc": None,
+        "visscher": None,
+        "eaf_correlation": None,
+        "median_info": None,
+    }
     if study >= len(found.measures):
         return row
     each = found.measures[study]
-    return {**row, "page": f"{STUDIES}/{quote_name(found.names[study])}.html", "n_variants": each.n_present,
-            "median_n": each.n.quantile(0.5), "lambda_gc": each.lambda_gc(each.lambda_column), "visscher": each.visscher.quantile(0.5),
-            "eaf_correlation": float(found.across.frequency_correlation()[study]),
-            "median_info": each.info.quantile(0.5)}  # fmt: skip
+    return {
+        **row,
+        "page": f"{STUDIES}/{quote_name(found.names[study])}.html",
+        "n_variants": each.n_present,
+        "median_n": each.n.quantile(0.5),
+        "lambda_gc": each.lambda_gc(each.lambda_column),
+        "visscher": each.visscher.quantile(0.5),
+        "eaf_correlation": float(found.across.frequency_correlation()[study]),
+        "median_info": each.info.quantile(0.5),
+    }
 
 
 def _tiles(row: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(count(row["n_variants"]), "variants"), (count(row["median_n"]), "median N"), (fixed(row["lambda_gc"]), "λ"),
-            (significant(row["visscher"], 3), "median 2p(1−p)·N·SE²"), (fixed(row["median_info"], 2), "median INFO")]  # fmt: skip
+    return [
+        (count(row["n_variants"]), "variants"),
+        (count(row["median_n"]), "median N"),
+        (fixed(row["lambda_gc"]), "λ"),
+        (significant(row["visscher"], 3), "median 2p(1−p)·N·SE²"),
+        (fixed(row["median_info"], 2), "median INFO"),
+    ]
 
 
 def _measured(found: StudyMeasures) -> dict[str, float | int]:
     """Give the numbers of one study, by name."""
     numbers: dict[str, float | int] = {
-        "n_present": found.n_present, "median_n": found.n.quantile(0.5), "max_n": found.max_n,
-        "median_se": found.se.quantile(0.5), "median_abs_beta": found.abs_beta.quantile(0.5), "mean_beta": found.beta.mean,
-        "sd_beta": found.beta.sd, "skewness_beta": found.beta.skewness, "kurtosis_beta": found.beta.kurtosis,
+        "n_present": found.n_present,
+        "median_n": found.n.quantile(0.5),
+        "max_n": found.max_n,
+        "median_se": found.se.quantile(0.5),
+        "median_abs_beta": found.abs_beta.quantile(0.5),
+        "mean_beta": found.beta.mean,
+        "sd_beta": found.beta.sd,
+        "skewness_beta": found.beta.skewness,
+        "kurtosis_beta": found.beta.kurtosis,
         "share_positive": found.n_positive / found.n_signed if found.n_signed else math.nan,
-        "median_visscher": found.visscher.quantile(0.5), "se_slope": found.precision.slope,
-        "se_correlation": found.precision.correlation, "median_info": found.info.quantile(0.5),
-        "n_p_disagree": found.n_status.get("p_disagrees", 0), "median_z_ratio": found.z_ratio.quantile(0.5),
-    }  # fmt: skip
+        "median_visscher": found.visscher.quantile(0.5),
+        "se_slope": found.precision.slope,
+        "se_correlation": found.precision.correlation,
+        "median_info": found.info.quantile(0.5),
+        "n_p_disagree": found.n_status.get("p_disagrees", 0),
+        "median_z_ratio": found.z_ratio.quantile(0.5),
+    }
     return numbers | {
         f"lambda {name}": found.lambda_gc(at) for at, name in enumerate(COLUMNS_OF_LAMBDA) if found.n_lambda(at)
     }
@@ -288,15 +352,24 @@ def _as_json(found: Quality, study: int, row: Mapping[str, Any]) -> dict[str, An
     out: dict[str, Any] = {"name": row["name"], "level": row["level"], "verdicts": [asdict(v) for v in row["verdicts"]]}
     if study < len(found.measures):
         each = found.measures[study]
-        out |= {"numbers": _measured(each), "status": each.n_status, "missing": each.n_missing,
-                "eaf_correlation": row["eaf_correlation"], "eaf_outliers": int(found.across.outliers[study])}  # fmt: skip
+        out |= {
+            "numbers": _measured(each),
+            "status": each.n_status,
+            "missing": each.n_missing,
+            "eaf_correlation": row["eaf_correlation"],
+            "eaf_outliers": int(found.across.outliers[study]),
+        }
     return out
 
 
 def _pairs(found: Quality) -> dict[str, Any]:
     across = found.across
-    return {"z_correlation": across.z_correlation().tolist(), "eaf_correlation": across.eaf_correlation().tolist(),
-            "leads": across.lead[0].tolist(), "leads_of_same_sign": across.lead[1].tolist()}  # fmt: skip
+    return {
+        "z_correlation": across.z_correlation().tolist(),
+        "eaf_correlation": across.eaf_correlation().tolist(),
+        "leads": across.lead[0].tolist(),
+        "leads_of_same_sign": across.lead[1].tolist(),
+    }
 
 
 def _finite(value: Any) -> Any:

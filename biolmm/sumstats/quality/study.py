@@ -7,6 +7,7 @@ log SE² against log 2p(1−p)·N·INFO has the slope −1
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
@@ -134,9 +135,9 @@ class StudyMeasures:
 
 COLUMNS_OF_LAMBDA = (
     "effect", "p",
-    *(f"maf {low:g}–{high:g}" for low, high in zip(MAF_EDGES, MAF_EDGES[1:], strict=False)),
+    *(f"maf {low:g}–{high:g}" for low, high in itertools.pairwise(MAF_EDGES)),
     *(f"INFO {low:g}–{high:g}" if high <= 1 else f"INFO above {low:g}"
-      for low, high in zip(INFO_EDGES, INFO_EDGES[1:], strict=False)),
+      for low, high in itertools.pairwise(INFO_EDGES)),
 )  # fmt: skip
 """λ of β/SE, of p, and of β/SE in bins."""
 

@@ -48,10 +48,7 @@ class Heights:
         """Take in a chunk."""
         there = np.flatnonzero(~np.isnan(z))
         tail = neg_log10_p(z[there])
-        # Far up, where the axis is compressed, cells grow with the height.
-        row = np.where(tail < _HIGH, tail / _ROW, _HIGH / _ROW * (1 + np.log(np.maximum(tail, _HIGH) / _HIGH)))
-        cell = (contig[there].astype(np.int64) << 40) + (position[there] // _COLUMN_BP << 20) + row.astype(np.int64)
-        _, first = np.unique(cell, return_index=True)
+        first = seen(position[there], tail, contig[there])
         chosen = there[first]
         self.parts.append((contig[chosen], position[chosen], tail[first]))
 
@@ -65,3 +62,21 @@ class Heights:
         """Give contigs, positions and −log₁₀ p."""
         self.finish()
         return self.parts[0] if self.parts else (np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0))
+
+
+def seen(
+    position: NDArray[np.int64], tail: NDArray[np.floating], contig: NDArray[np.int32] | None = None
+) -> NDArray[np.intp]:
+    """Choose one variant of each cell of 500 kb and 0.05 in −log₁₀ p; far up, where axes are compressed, cells grow.
+
+    Examples
+    --------
+    >>> seen(np.array([10, 20, 30]), np.array([1.01, 1.02, 3.0])).tolist()
+    [0, 2]
+    """
+    row = np.where(tail < _HIGH, tail / _ROW, _HIGH / _ROW * (1 + np.log(np.maximum(tail, _HIGH) / _HIGH)))
+    cell = (position // _COLUMN_BP << 20) + row.astype(np.int64)
+    if contig is not None:
+        cell += contig.astype(np.int64) << 40
+    _, first = np.unique(cell, return_index=True)
+    return np.asarray(first, dtype=np.intp)

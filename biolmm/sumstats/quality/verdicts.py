@@ -1,79 +1,40 @@
-"""Verdicts on one study from its own numbers: good, look or bad, and what to do."""
+"""Verdicts on one study from its own numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from biolmm.report.format import fixed, significant
 from biolmm.sumstats.quality.config import INFO_EDGES, MAF_EDGES, QualityConfig
-from biolmm.sumstats.quality.conventions import NAMES, name_convention
+from biolmm.sumstats.quality.levels import BAD, ENOUGH, GOOD, LOOK, NONE, Verdict, level_of, percent
+from biolmm.sumstats.quality.scale import judge_scale
 from biolmm.sumstats.quality.study import COLUMNS_OF_LAMBDA, StudyMeasures
-
-GOOD, LOOK, BAD, NONE = "good", "look", "bad", "none"
-LEVELS = (NONE, GOOD, LOOK, BAD)
-
-ENOUGH = 200
-"""Variants that a verdict on a distribution needs."""
 
 _LAMBDA_SD = 2.33
 """Standard deviation of λ of n independent variants is this over √n: 1 / (2 f(m) m) with f the density of χ²₁ at its median m."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """One check: what was measured, what is wanted, how it came out, and what to do.
-
-    Attributes
-    ----------
-    key
-        Name for programs, `p_z`.
-    level
-        `good`, `look`, `bad`, or `none` where there is nothing to judge by.
-    """
-
-    key: str
-    name: str
-    level: str
-    measured: str
-    wanted: str
-    text: str
-
-
-def worst(verdicts: list[Verdict]) -> str:
-    """Give the worst level.
-
-    Examples
-    --------
-    >>> worst([Verdict("a", "A", "good", "", "", ""), Verdict("b", "B", "look", "", "", "")])
-    'look'
-    """
-    return max((verdict.level for verdict in verdicts), key=LEVELS.index, default=NONE)
-
-
-def level_of(value: float, good: float, look: float) -> str:
-    """Give the level of a value that should be small; NaN is none."""
-    if np.isnan(value):
-        return NONE
-    return GOOD if value <= good else LOOK if value <= look else BAD
-
-
-def judge_study(meta: Mapping[str, Any], found: StudyMeasures, config: QualityConfig,
-                contigs: Sequence[str]) -> list[Verdict]:  # fmt: skip
+def judge_study(
+    meta: Mapping[str, Any], found: StudyMeasures, config: QualityConfig, contigs: Sequence[str]
+) -> list[Verdict]:
     """Judge one study by itself, in the order of the page; `contigs` are the store's names."""
     return [
-        _records(meta, found), _duplicates(meta), _columns(found), _ranges(meta, found), _p_against_z(found),
-        _lambda(found), *_lambda_by(found), _effects(found), _slope(found), _scale(meta, found, config),
-        _contigs(found, contigs), _info(found),
-    ]  # fmt: skip
-
-
-def percent(part: float, whole: float) -> str:
-    """Write a share."""
-    return f"{significant(100 * part / whole)} %" if whole else "–"
+        _records(meta, found),
+        _duplicates(meta),
+        _columns(found),
+        _ranges(meta, found),
+        _p_against_z(found),
+        _lambda(found),
+        *_lambda_by(found),
+        _effects(found),
+        _slope(found),
+        judge_scale(meta, found, config),
+        _contigs(found, contigs),
+        _info(found),
+    ]
 
 
 def _records(meta: Mapping[str, Any], found: StudyMeasures) -> Verdict:
@@ -82,11 +43,24 @@ def _records(meta: Mapping[str, Any], found: StudyMeasures) -> Verdict:
     used = found.n_present / n if n else 0.0
     reasons = {
         name: int(counts[name])
-        for name in ("no_place", "bad_alleles", "not_in_reference", "ambiguous_indel", "unknown_id", "other_test",
-                     "other_alleles", "bad_effect", "bad_error", "bad_p", "bad_strand")
+        for name in (
+            "no_place",
+            "bad_alleles",
+            "not_in_reference",
+            "ambiguous_indel",
+            "unknown_id",
+            "other_test",
+            "other_alleles",
+            "bad_effect",
+            "bad_error",
+            "bad_p",
+            "bad_strand",
+        )
         if counts.get(name)
-    }  # fmt: skip
-    by_rule = reasons.get("bad_strand", 0) / n if n else 0.0  # palindromic ones in the grey zone are no fault of the file
+    }
+    by_rule = (
+        reasons.get("bad_strand", 0) / n if n else 0.0
+    )  # palindromic ones in the grey zone are no fault of the file
     level = level_of(max(1 - used - min(by_rule, 0.15), 0.0), 0.05, 0.3)
     text = "Nothing to do."
     if reasons:
@@ -99,18 +73,28 @@ def _records(meta: Mapping[str, Any], found: StudyMeasures) -> Verdict:
             if level == GOOD
             else f"Look at records left out for {most.replace('_', ' ')} in the file."
         )
-    return Verdict("records", "Records used", level, f"{found.n_present:,} of {n:,} ({percent(found.n_present, n)})",
-                   "at least 95 %, palindromic ones aside", text)  # fmt: skip
+    return Verdict(
+        "records",
+        "Records used",
+        level,
+        f"{found.n_present:,} of {n:,} ({percent(found.n_present, n)})",
+        "at least 95 %, palindromic ones aside",
+        text,
+    )
 
 
 def _duplicates(meta: Mapping[str, Any]) -> Verdict:
     counts = meta.get("counts", {})
     n, repeated = int(counts.get("records", 0)), int(counts.get("duplicate", 0))
     level = level_of(repeated / n, 0.001, 0.02) if n else NONE
-    text = "Nothing to do." if level in (GOOD, NONE) else (
-        "The first record of each variant was used. Was the file joined with itself, or are there several tests a variant? "
-        "Ask for a file with one line a variant, or add with --duplicates best-p."
-    )  # fmt: skip
+    text = (
+        "Nothing to do."
+        if level in (GOOD, NONE)
+        else (
+            "The first record of each variant was used. Was the file joined with itself, or are there several tests a variant? "
+            "Ask for a file with one line a variant, or add with --duplicates best-p."
+        )
+    )
     return Verdict("duplicates", "Repeated variants", level, f"{repeated:,} of {n:,} records", "at most 0.1 %", text)
 
 
@@ -155,20 +139,45 @@ def _p_against_z(found: StudyMeasures) -> Verdict:
     ratio, low, high = (found.z_ratio.quantile(q) for q in (0.5, 0.1, 0.9))
     steady = found.z_ratio.n >= 30 and high / max(low, 1e-9) < 1.15
     if found.n_beyond_largest > max(20, 0.5 * differs):
-        return Verdict("p_z", name, LOOK, f"{measured}; {found.n_beyond_largest:,} stop at 10^−{found.largest_tail:.0f}", wanted,
-                       f"p-values were cut off at 10^−{found.largest_tail:.0f}: combine by β and SE, not by p.")  # fmt: skip
+        return Verdict(
+            "p_z",
+            name,
+            LOOK,
+            f"{measured}; {found.n_beyond_largest:,} stop at 10^−{found.largest_tail:.0f}",
+            wanted,
+            f"p-values were cut off at 10^−{found.largest_tail:.0f}: combine by β and SE, not by p.",
+        )
     if steady and 0.6 < ratio < 0.995:
         factor = 1 / ratio**2
-        return Verdict("p_z", name, LOOK, f"{measured}; z of p is {ratio:.3f} of β / SE", wanted,
-                       f"p has been corrected by genomic control (λ = {factor:.3f}) but SE has not: use one of them only, and "
-                       "do not correct the study again.")  # fmt: skip
+        return Verdict(
+            "p_z",
+            name,
+            LOOK,
+            f"{measured}; z of p is {ratio:.3f} of β / SE",
+            wanted,
+            f"p has been corrected by genomic control (λ = {factor:.3f}) but SE has not: use one of them only, and "
+            "do not correct the study again.",
+        )
     if steady:
-        more = f"SE is {'too small' if ratio < 1 else 'too large'} by the factor {max(ratio, 1 / ratio):.2f}, or p is of another test"
-        return Verdict("p_z", name, BAD, f"{measured}; z of p is {ratio:.3f} of β / SE", wanted,
-                       f"{more}. Ask the study which is right; until then leave it out.")  # fmt: skip
-    return Verdict("p_z", name, level, measured, wanted,
-                   "p is of another test than β and SE (a likelihood ratio, Firth, SPA), where they differ at rare variants "
-                   "only; or a column is not what its name says (log10 p or z as p). Look at the picture of p against z.")  # fmt: skip
+        which = "too small" if ratio < 1 else "too large"
+        more = f"SE is {which} by the factor {max(ratio, 1 / ratio):.2f}, or p is of another test"
+        return Verdict(
+            "p_z",
+            name,
+            BAD,
+            f"{measured}; z of p is {ratio:.3f} of β / SE",
+            wanted,
+            f"{more}. Ask the study which is right; until then leave it out.",
+        )
+    return Verdict(
+        "p_z",
+        name,
+        level,
+        measured,
+        wanted,
+        "p is of another test than β and SE (a likelihood ratio, Firth, SPA), where they differ at rare variants "
+        "only; or a column is not what its name says (log10 p or z as p). Look at the picture of p against z.",
+    )
 
 
 def lambda_margin(n: float) -> float:
@@ -209,11 +218,21 @@ def _lambda(found: StudyMeasures) -> Verdict:
 def _lambda_by(found: StudyMeasures) -> Iterator[Verdict]:
     n_maf = len(MAF_EDGES) - 1
     for key, name, first, count, remedy in (
-        ("lambda_maf", "λ by frequency", 2, n_maf,
-         "Rare variants are not calibrated: set --min-maf (or --min-mac) above the bin, or ask for another test."),
-        ("lambda_info", "λ by imputation quality", 2 + n_maf, len(INFO_EDGES) - 1,
-         "Badly imputed variants are not calibrated: set --min-info above the bin."),
-    ):  # fmt: skip
+        (
+            "lambda_maf",
+            "λ by frequency",
+            2,
+            n_maf,
+            "Rare variants are not calibrated: set --min-maf (or --min-mac) above the bin, or ask for another test.",
+        ),
+        (
+            "lambda_info",
+            "λ by imputation quality",
+            2 + n_maf,
+            len(INFO_EDGES) - 1,
+            "Badly imputed variants are not calibrated: set --min-info above the bin.",
+        ),
+    ):
         overall = found.lambda_gc(0)
         rows = [(COLUMNS_OF_LAMBDA[at], found.lambda_gc(at), found.n_lambda(at)) for at in range(first, first + count)]
         rows = [row for row in rows if row[2] >= ENOUGH]
@@ -239,8 +258,14 @@ def _effects(found: StudyMeasures) -> Verdict:
     measured = f"{percent(up, 1)} positive; {shape}"
     near_one = found.n_beta_near_one / max(found.beta.n, 1)
     if near_one > 0.8 and found.lambda_gc(0) > 10:
-        return Verdict("effects", name, BAD, measured, wanted,
-                       "Effects lie around 1, not 0: odds ratios were taken for β. Add again with --map COLUMN=odds_ratio.")  # fmt: skip
+        return Verdict(
+            "effects",
+            name,
+            BAD,
+            measured,
+            wanted,
+            "Effects lie around 1, not 0: odds ratios were taken for β. Add again with --map COLUMN=odds_ratio.",
+        )
     away = abs(up - 0.5) - 3 * 0.5 / np.sqrt(n)
     level = level_of(float(away), 0.05, 0.2)
     text = {
@@ -257,8 +282,14 @@ def _slope(found: StudyMeasures) -> Verdict:
     name, wanted = "SE against 2p(1−p)·N", "slope −1 of log SE² on log 2p(1−p)·N·INFO"
     slope, r = found.precision.slope, found.precision.correlation
     if found.precision.n < ENOUGH or np.isnan(slope):
-        return Verdict("se_slope", name, NONE, f"{found.precision.n:,} common variants with SE, frequency and N", wanted,
-                       "Too few variants to tell.")  # fmt: skip
+        return Verdict(
+            "se_slope",
+            name,
+            NONE,
+            f"{found.precision.n:,} common variants with SE, frequency and N",
+            wanted,
+            "Too few variants to tell.",
+        )
     measured = f"slope {fixed(slope, 2)}, correlation {fixed(r, 3)} ({found.precision.n:,} variants)"
     level = level_of(abs(slope + 1), 0.15, 0.4)
     if level == GOOD and r > -0.8:
@@ -269,53 +300,6 @@ def _slope(found: StudyMeasures) -> Verdict:
         "frequencies (or N) of other variants. Do not combine by β and SE before this is clear.",
     }.get(level, "Nothing to do.")
     return Verdict("se_slope", name, level, measured, wanted, text)
-
-
-def _scale(meta: Mapping[str, Any], found: StudyMeasures, config: QualityConfig) -> Verdict:
-    name = "Scale of effects, meaning of N"
-    v, n = found.visscher.quantile(0.5), found.n.quantile(0.5)
-    cases = config.cases.get(str(meta.get("name")))
-    if found.visscher.n < ENOUGH:
-        return Verdict(
-            "scale", name, NONE, f"{found.visscher.n:,} common variants with SE, frequency and N", "", "Nothing to do."
-        )
-    measured = f"median 2p(1−p)·N·SE² = {significant(v, 3)}: standard deviation {significant(v**0.5, 3)} of the trait"
-    if meta.get("trait_type") == "binary" or cases is not None:
-        found_n = name_convention(v, n, cases)
-        measured = f"median 2p(1−p)·N·SE² = {significant(v, 3)}; N = {n:,.0f}, effective N by the standard errors {found_n.effective_n:,.0f}"
-        wanted = "4 (effective N), 2 (half), or above 4 (total) for log odds ratios"
-        if found_n.name == "linear":
-            return Verdict("scale", name, BAD, f"median 2p(1−p)·N·SE² = {significant(v, 3)}", wanted,
-                           "Effects are of a linear model of 0/1, not log odds ratios: divide β and SE by φ(1−φ), φ the share of "
-                           "cases, or combine by p-values.")  # fmt: skip
-        if found_n.name == "none":
-            return Verdict("scale", name, BAD, measured, wanted,
-                           "N fits none of the conventions: it, or SE, is of something else. Give --n.")  # fmt: skip
-        share = "" if found_n.case_share is None else f", {found_n.case_share:.1%} cases"
-        advice = (
-            "Nothing to do."
-            if found_n.name == "effective"
-            else (
-                f"Where weights are N, give the effective N, {found_n.effective_n:,.0f} (--n when adding): studies must not mix conventions."
-            )
-        )
-        off = cases is not None and abs(found_n.effective_n * (1 / cases[0] + 1 / cases[1]) / 4 - 1) > 0.3
-        if off:
-            return Verdict("scale", name, BAD, measured, wanted,
-                           f"Standard errors are those of an effective N of {found_n.effective_n:,.0f}, but cases and controls make "
-                           f"{4 / (1 / cases[0] + 1 / cases[1]) if cases else 0:,.0f}.")  # fmt: skip
-        return Verdict("scale", name, GOOD if found_n.name == "effective" else LOOK, f"{measured}; N is {NAMES[found_n.name]}{share}",
-                       wanted, advice)  # fmt: skip
-    if config.expected_sd is None:
-        return Verdict("scale", name, GOOD, measured, "compared between studies below", "1 is a standardised trait; give --expected-sd "
-                       "to hold it against a number.")  # fmt: skip
-    ratio = v**0.5 / config.expected_sd
-    level = level_of(abs(float(np.log(ratio))), float(np.log(1.2)), float(np.log(1.5)))
-    text = "Nothing to do." if level == GOOD else (
-        f"Effects are {significant(ratio)} times as large as expected: another unit of the trait (divide β and SE by "
-        f"{significant(ratio)}), or N is off by {significant(ratio**2)}."
-    )  # fmt: skip
-    return Verdict("scale", name, level, measured, f"standard deviation {config.expected_sd:g}", text)
 
 
 def _contigs(found: StudyMeasures, contigs: Sequence[str]) -> Verdict:
@@ -331,10 +315,14 @@ def _contigs(found: StudyMeasures, contigs: Sequence[str]) -> Verdict:
     level = level_of(max(away.values()), float(np.log(1.3)), float(np.log(1.7)))
     far = max(away, key=lambda contig: away[contig])
     measured = f"factor {significant(scales[far] / middle)} at worst (contig {contigs[far]})"
-    text = "Nothing to do." if level == GOOD else (
-        f"{len(odd)} of {len(scales)} contigs are on another scale or of another N: the file was put together from different "
-        "analyses. Ask for one analysis of all contigs. (X is coded 0/2 or 0/1 in males: a factor of up to 2 there is that.)"
-    )  # fmt: skip
+    text = (
+        "Nothing to do."
+        if level == GOOD
+        else (
+            f"{len(odd)} of {len(scales)} contigs are on another scale or of another N: the file was put together from different "
+            "analyses. Ask for one analysis of all contigs. (X is coded 0/2 or 0/1 in males: a factor of up to 2 there is that.)"
+        )
+    )
     return Verdict("scale_contigs", name, level, measured, wanted, text)
 
 
@@ -348,5 +336,11 @@ def _info(found: StudyMeasures) -> Verdict:
     text = "Nothing to do." if level == GOOD else "Set --min-info 0.3 or higher before combining."
     if found.info.quantile(0.01) >= 0.9999 and n >= ENOUGH:
         text = "All are 1: genotyped variants, or no imputation quality at all."
-    return Verdict("info", name, level, f"median {fixed(found.info.quantile(0.5), 3)}; {percent(found.n_info_low, n)} below 0.3",
-                   wanted, text)  # fmt: skip
+    return Verdict(
+        "info",
+        name,
+        level,
+        f"median {fixed(found.info.quantile(0.5), 3)}; {percent(found.n_info_low, n)} below 0.3",
+        wanted,
+        text,
+    )

@@ -189,6 +189,7 @@ def test_estimates_out_of_range_are_flagged() -> None:
     found = estimate_heritability(joined)
     text = heritability_table(found).set_index("trait")["flags"]
     assert "h2 is negative" in text["null"] and "hardly any signal" in text["null"]
+    assert "% of the variants are above the limit" in text["much"] and "limit of step" not in text["null"]
     assert "h2 is above 1" in text["much"] and "2,000 variants, fewer" in text["good"]
     pairs = {(each.trait1, each.trait2): each for each in estimate_correlations(joined, RegressionConfig(n_blocks=10))}
     assert np.isnan(pairs["null", "good"].rg)

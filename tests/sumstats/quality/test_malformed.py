@@ -323,7 +323,11 @@ def test_faults_are_seen_in_the_study_that_has_them(case: Case, tmp_path: Path) 
 @pytest.mark.parametrize("exact", [False, True])
 def test_clean_studies_have_no_bad_verdict(k: int, exact: bool, tmp_path: Path) -> None:
     quality = measure_quality(make_store(tmp_path, clean(k), Rules(exact=exact)))
-    levels = {(name, each.key): each.level for name, verdicts in zip(quality.names, quality.verdicts, strict=True) for each in verdicts}
+    levels = {
+        (name, each.key): each.level
+        for name, verdicts in zip(quality.names, quality.verdicts, strict=True)
+        for each in verdicts
+    }
     assert {key: level for key, level in levels.items() if level in ("look", "bad")} == {}
     assert sum(level == "good" for level in levels.values()) > 10 * k
 
