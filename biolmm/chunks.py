@@ -3,6 +3,8 @@
 The scheduler is whatever is active: a `distributed` client when there is one in this process, otherwise threads.
 Parts and the shape of the reduction tree come from the data alone, so sums have the same order for any number of
 workers.
+
+A run that is asked to stop (`request_stop`) finishes the tasks in hand, hands out no others, and raises `Stopped`.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import copy
 import os
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -21,7 +24,7 @@ from dask.callbacks import Callback
 from dask.delayed import Delayed, delayed
 from threadpoolctl import threadpool_limits
 
-from biolmm.errors import ParameterError
+from biolmm.errors import ParameterError, Stopped, WorkersLostError
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -29,8 +32,34 @@ Value = TypeVar("Value")
 FAN_IN = 4
 """How many partial results one node of the reduction tree adds."""
 
+RETRIES = 3
+"""How often a cluster repeats a task that raised an error: shared storage fails now and then."""
+_POLL_SECONDS = 0.25
+
 _threads: ContextVar[int | None] = ContextVar("biolmm_threads", default=None)
 _watcher: ContextVar[Callable[[int, int], None] | None] = ContextVar("biolmm_watcher", default=None)
+
+
+_stop = threading.Event()
+_stop_reason = ""
+
+
+def request_stop(reason: str = "on request") -> None:
+    """Ask whatever computes in this process to finish the tasks in hand and raise `Stopped`."""
+    global _stop_reason
+    _stop_reason = reason
+    _stop.set()
+
+
+def clear_stop() -> None:
+    """Forget that anybody asked to stop."""
+    _stop.clear()
+
+
+def check_stop() -> None:
+    """Raise `Stopped` when somebody asked to stop; for long work outside of tasks."""
+    if _stop.is_set():
+        raise Stopped(f"stopped at a checkpoint {_stop_reason}; the same command continues")
 
 
 def available_threads() -> int:
@@ -64,7 +93,7 @@ def threads(count: int | None) -> Iterator[None]:
 
 @contextmanager
 def watched(watcher: Callable[[int, int], None]) -> Iterator[None]:
-    """Call `watcher(done, total)` after every task of the threaded scheduler inside the block."""
+    """Call `watcher(done, total)` as tasks finish inside the block; on a cluster, as parts of `map_tasks` and sums do."""
     token = _watcher.set(watcher)
     try:
         yield
@@ -77,7 +106,8 @@ def map_tasks(function: Callable[..., Value], items: Sequence[Item], shared: Any
 
     `shared` is published once and handed to every call; without it the function is called with the item alone.
     """
-    return list(_compute(_tasks(function, items, shared)))
+    in_hand = _InHand(function)
+    return list(_compute(_tasks(in_hand, items, shared), in_hand, keep=True))
 
 
 def sum_tasks(function: Callable[..., Value], items: Sequence[Item], shared: Any = None) -> Value:
@@ -93,17 +123,43 @@ def sum_tasks(function: Callable[..., Value], items: Sequence[Item], shared: Any
     """
     if not items:
         raise ValueError("nothing to add up: there are no tasks")
-    level = _tasks(function, items, shared)
+    in_hand = _InHand(function)
+    level = _tasks(in_hand, items, shared)
     add = delayed(_add, pure=False)
     in_place = _client() is None  # a worker may keep a task's result and hand it out again
     while len(level) > 1:
         level = [add(level[i : i + FAN_IN], in_place) for i in range(0, len(level), FAN_IN)]
-    result: Value = _compute(level)[0]
+    result: Value = _compute(level, in_hand)[0]
     return result
 
 
-def _tasks(function: Callable[..., Any], items: Sequence[Any], shared: Any) -> list[Delayed]:
-    call = delayed(function, pure=False)
+class _InHand:
+    """The calls of one graph that threads of this process have begun; none begins after a stop."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self._count = 0
+        self._changed = threading.Condition()
+
+    def __call__(self, *arguments: Any) -> Any:
+        with self._changed:
+            check_stop()
+            self._count += 1
+        try:
+            return self.function(*arguments)
+        finally:
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Wait for the calls that have begun."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._count == 0)
+
+
+def _tasks(in_hand: _InHand, items: Sequence[Any], shared: Any) -> list[Delayed]:
+    call = delayed(in_hand if _client() is None else in_hand.function, pure=False)
     if shared is None:
         return [call(item) for item in items]
     published = delayed(shared, name=f"shared-{uuid.uuid4().hex}", traverse=False)
@@ -122,17 +178,66 @@ def _add(parts: list[Any], in_place: bool) -> Any:
     return total
 
 
-def _compute(tasks: list[Delayed]) -> tuple[Any, ...]:
+def _compute(tasks: list[Delayed], in_hand: _InHand, *, keep: bool = False) -> tuple[Any, ...]:
+    """Compute a graph; with `keep` its tasks leave something behind, and those in hand are finished before a stop."""
     if not tasks:
         return ()
+    check_stop()
     client = _client()
     watcher = _watcher.get()
     # One BLAS thread a task: tasks x BLAS threads = processors. Workers that are processes of their own are started by
     # Dask with one BLAS thread each; those inside this process need the limit as threads do.
     with threadpool_limits(limits=1), _Watch(watcher) if watcher and client is None else nullcontext():
         if client is not None:
-            return tuple(compute(*tasks, scheduler=client, optimize_graph=False))
-        return tuple(compute(*tasks, scheduler="threads", num_workers=n_threads(), optimize_graph=False))
+            return _on_cluster(client, tasks, keep=keep)
+        try:
+            return tuple(compute(*tasks, scheduler="threads", num_workers=n_threads(), optimize_graph=False))
+        except Stopped:
+            in_hand.wait()
+            raise
+
+
+def _on_cluster(client: Any, tasks: list[Delayed], *, keep: bool) -> tuple[Any, ...]:
+    """Compute on the workers of a client, looking out for errors and for a request to stop."""
+    from distributed import wait
+
+    futures = client.compute(tasks, optimize_graph=False, retries=RETRIES)
+    watcher = _watcher.get()
+    waiting = list(futures)
+    try:
+        while waiting:
+            try:
+                wait(waiting, timeout=_POLL_SECONDS)
+            except TimeoutError:
+                pass
+            for future in waiting:
+                if future.status == "error":
+                    _raise(future)
+            waiting = [future for future in waiting if not future.done()]
+            if watcher:
+                watcher(len(futures) - len(waiting), len(futures))
+            if waiting and _stop.is_set():
+                begun = {key for keys in client.processing().values() for key in keys} if keep else set()
+                client.cancel([future for future in waiting if future.key not in begun])
+                wait([future for future in waiting if future.key in begun])
+                check_stop()
+        return tuple(client.gather(futures))
+    except BaseException:
+        client.cancel(futures, reason="the run ends")
+        raise
+
+
+def _raise(future: Any) -> None:
+    """Raise the error of a task, and say what to do where its workers died."""
+    try:
+        future.result()
+    except Exception as error:
+        if type(error).__name__ != "KilledWorker":
+            raise
+        raise WorkersLostError(
+            "workers died again and again over the same task, most often of too little memory: give each worker more "
+            "(--worker-memory), or fewer threads. The same command continues."
+        ) from error
 
 
 class _Watch(Callback):

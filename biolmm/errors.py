@@ -66,6 +66,16 @@ class OutputError(UserError):
     """Results cannot be written where they were asked for."""
 
 
+class Stopped(BiolmmError):  # noqa: N818  not an error: what was asked for
+    """The run was asked to stop and did, at a point from which the same command continues."""
+
+    exit_code = 75
+
+
+class WorkersLostError(BiolmmError):
+    """Workers of a cluster died again and again over the same task."""
+
+
 def named(items: Iterable[object], limit: int = MAX_NAMED) -> str:
     """List at most `limit` offenders and how many more there are.
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from biolmm.errors import MemoryBudgetError, ParameterError
 
+CACHE_VARIABLE = "BIOLMM_CACHE_BYTES"
+"""Environment variable of a cluster's worker: how many bytes of rows it keeps between passes, whatever the driver granted."""
+
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY_UNITS = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from dask.base import compute
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, get_worker
 from numpy.typing import NDArray
 
 from biolmm import chunks
@@ -69,11 +69,14 @@ def test_tasks_go_to_the_client_that_is_there(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(chunks, "compute", lambda *a, **k: seen.append(k["scheduler"]) or compute(*a, **k))
     map_tasks(abs, [1])
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
-        with Client(cluster) as client:
-            map_tasks(abs, [1])
-            assert seen[1] is client
+        with Client(cluster):
+            assert map_tasks(_worker_name, [1]) == [0]
         map_tasks(abs, [1])
-    assert [seen[0], seen[2]] == ["threads", "threads"]
+    assert seen == ["threads", "threads"]
+
+
+def _worker_name(_: int) -> object:
+    return get_worker().name
 
 
 # With each scheduler

@@ -176,7 +176,8 @@ class BgenDecoder:
         -------
         Block
             All sums are there but `haplotype_squares`, which is NaN for variants that are not phased, and None where no
-            variant of the block is; `haploid_count` is −1 in a file of layout 1, which has no ploidy. They are over all samples with a genotype, also where a dosage is no call.
+            variant of the block is; `haploid_count` is −1 in a file of layout 1, which has no ploidy. They are over all
+            samples with a genotype, also where a dosage is no call.
 
         Raises
         ------

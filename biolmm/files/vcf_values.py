@@ -3,8 +3,8 @@
 A value of a sample is taken from the first of these fields that has one: DS (dosages of the ALT alleles), GP
 (probabilities of the genotypes), HDS (dosages of the two haplotypes), GT (alleles). A haploid sample counts twice, as in
 PLINK: alleles 0 and 1 are 0 and 2 copies, a DS of 0.3 is a dosage of 0.6. It is one whose GT is a single allele; where GT
-is absent or `.`, one with as many GP as there are alleles, or with a single HDS. A DS alone, without any of these, cannot
-say it, and is taken as that of a diploid sample.
+is absent or missing, one with as many GP as there are alleles, or with a single HDS. A DS alone, without any of these,
+cannot say it, and is taken as that of a diploid sample.
 """
 
 from __future__ import annotations
@@ -207,16 +207,14 @@ def settle_dosages(alleles, numbers, widths, dosages, total):  # type: ignore[no
 
 @numba.njit(nogil=True, cache=True)
 def _ploidy(a, b, n_genotypes, n_alt, h1, h2):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Tell the ploidy of a sample by its GT, else by its number of GP, else of HDS; 0 when nothing says it."""
-    if b != NO_ALLELE:
-        return 2
+    """Tell the ploidy of a sample by its GT, where that is missing by how many GP or HDS it has; 0 when nothing says it."""
     if a >= 0:
-        return 1
+        return 1 if b == NO_ALLELE else 2
     if n_genotypes:
         return 1 if n_genotypes == n_alt + 1 else 2
     if h1 == h1:
         return 2 if h2 == h2 else 1
-    return 0
+    return 0 if b == NO_ALLELE else 2
 
 
 @numba.njit(nogil=True, cache=True)

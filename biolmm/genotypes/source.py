@@ -261,6 +261,7 @@ class _Cache:
     """Rows of this process; first come, first kept, since a pass visits every partition in turn."""
 
     def __init__(self) -> None:
+        self._cap_bytes = int(os.environ.get(CACHE_VARIABLE, 2**63))
         self._rows: dict[tuple[str, int], Rows] = {}
         self._n_bytes = 0
         self._lock = threading.Lock()
@@ -272,9 +273,10 @@ class _Cache:
         """Whether rows of this size could be kept."""
         with self._lock:
             mine = sum(rows.nbytes for (reader, _), rows in self._rows.items() if reader == key[0])
-            return mine + n_bytes <= budget_bytes
+            return mine + n_bytes <= min(budget_bytes, self._cap_bytes)
 
     def put(self, key: tuple[str, int], rows: Rows, budget_bytes: int) -> None:
+        budget_bytes = min(budget_bytes, self._cap_bytes)
         with self._lock:
             if self._n_bytes + rows.nbytes > budget_bytes:
                 self._forget_others(key[0])

@@ -156,12 +156,14 @@ def rhe_table(
         if model is not None and spectra is not None:
             components, system = model.components(t), int(model.system_of_trait[t])
             normal = normal_theory_se(spectra[system], model.restriction(system).rank, components.h2)
-            apart = max(normal**2 - components.h2_se**2, SMALLEST_SHARE * normal**2)
-            error = np.sqrt(apart + estimates.h2_mc_se[t] ** 2 + components.h2_mc_se**2)
-            table.loc[t, ["h2_se_normal", "h2_reml", "z_reml"]] = normal, components.h2, (h2[t] - components.h2) / error
+            variance = max(normal**2 - components.h2_se**2, SMALLEST_SHARE * normal**2)
+            # REML stays between 0 and 1: beyond them only the bound is compared.
+            apart = float(np.clip(h2[t], 0, 1)) - components.h2
+            error = np.sqrt(variance + estimates.h2_mc_se[t] ** 2 + components.h2_mc_se**2)
+            table.loc[t, ["h2_se_normal", "h2_reml", "z_reml"]] = normal, components.h2, apart / error
             if normal > FEW_DIRECTIONS * errors[t]:
                 flags.append("few directions carry the relatedness: the jackknife error is too small, see h2_se_normal")
-            if abs(h2[t] - components.h2) > DISAGREE * error:
+            if abs(apart) > DISAGREE * error:
                 flags.append("REML and Haseman-Elston disagree")
         table.loc[t, "flag"] = "; ".join(flags)
     _warn(table)

@@ -50,7 +50,7 @@ def forest(
     odds_ratios: bool = False,
     title: str | None = None,
     effect: str = "effect β",
-    width: float = 7.2,
+    width: float = 7.8,
 ) -> Figure:
     """Draw each study's estimate with its 95 % interval, the square's area its weight 1/SE², and diamonds below.
 
@@ -78,7 +78,7 @@ def forest(
     k, s = len(names), len(summaries)
     rows = k + s + (0.6 if s else 0)
     with style.new_figure(width, 1.15 + 0.26 * rows) as figure:
-        axes, text = figure.subplots(1, 2, width_ratios=[2.1, 1.0], gridspec_kw={"wspace": 0.02})
+        axes, text = figure.subplots(1, 2, width_ratios=[1.5, 1.15], gridspec_kw={"wspace": 0.02})
         low, high = beta - _Z95 * se, beta + _Z95 * se
         place = np.arange(k, dtype=float)
         _studies(axes, place, beta, se)

@@ -67,7 +67,7 @@ def correlation_heatmap(
             sides = np.clip(1 - np.nan_to_num(errors, nan=1.0) / 0.3, 0.2, 1.0)
             np.fill_diagonal(sides, 1.0)
         mesh = _squares(axes, values, sides)
-        _numbers(axes, values, None if p_values is None else p_values[np.ix_(order, order)], cell)
+        _numbers(axes, values, sides, None if p_values is None else p_values[np.ix_(order, order)], cell)
         labels = [names[at] if len(names[at]) <= 28 else names[at][:27] + "…" for at in order]
         axes.set_xticks(np.arange(k), labels, rotation=45 if longest > 3 else 0, ha="right" if longest > 3 else "center",
                         rotation_mode="anchor", parse_math=False)  # fmt: skip
@@ -110,7 +110,7 @@ def _squares(axes, values, sides):  # type: ignore[no-untyped-def]
     return found
 
 
-def _numbers(axes, values, p_values, cell: float) -> None:  # type: ignore[no-untyped-def]
+def _numbers(axes, values, sides, p_values, cell: float) -> None:  # type: ignore[no-untyped-def]
     """Write the numbers where they can be read, and stars."""
     k = len(values)
     if cell < 0.3:
@@ -122,6 +122,7 @@ def _numbers(axes, values, p_values, cell: float) -> None:  # type: ignore[no-un
             if not np.isfinite(value) or row == column:
                 continue
             star = "*" if p_values is not None and p_values[row, column] < bound else ""
-            colour = "white" if abs(value) > 0.7 else style.INK
+            # White only where the square is as wide as the number.
+            colour = "white" if abs(value) > 0.7 and sides[row, column] > 0.75 else style.INK
             text = f"{value:.2f}".replace("-", "−").replace("0.", ".", 1) + star
             axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)

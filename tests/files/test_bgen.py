@@ -100,6 +100,8 @@ def check_block(block: Block, encoding: Encoding, expected: list[Expected]) -> N
     np.testing.assert_allclose(block.dosage_sum, [float(sum(row)) for row in called], **close)
     np.testing.assert_allclose(block.dosage_squares, [float(sum(d * d for d in row)) for row in called], **close)
     np.testing.assert_allclose(block.expected_squares, [float(row.expected_squares) for row in expected], **close)
+    assert block.haploid_count is not None
+    assert block.haploid_count.tolist() == [row.haploid_count for row in expected]
     haplotypes = [np.nan if row.haplotype_squares is None else float(row.haplotype_squares) for row in expected]
     if np.isnan(haplotypes).all():
         assert block.haplotype_squares is None
@@ -254,6 +256,9 @@ def test_a_haploid_call_counts_as_none_or_two(tmp_path: Path) -> None:
     assert block.haplotype_squares is not None
     assert block.expected_squares.tolist() == [4.0] * 4
     np.testing.assert_array_equal(block.haplotype_squares, [np.nan, np.nan, 2.0, 2.0])
+    assert block.haploid_count is not None
+    assert block.haploid_count.tolist() == [2, 0, 2, 0]
+    np.testing.assert_array_equal(block.haploid_dosage_sum, [2.0, 0.0, 2.0, 0.0])
 
 
 def test_ploidy_zero_is_missing(tmp_path: Path) -> None:

@@ -263,6 +263,39 @@ def test_a_sample_file_that_is_given_comes_first(tmp_path: Path) -> None:
     assert source.files == (path, given)
 
 
+@pytest.mark.parametrize("ids", [("S1", "S2", "S3"), ("F1_S1", "F2_S2", "F3_S3"), ("F1", "F2", "F3")])
+def test_a_given_sample_file_in_another_order_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ids: tuple[str, ...]
+) -> None:
+    path = tmp_path / "x.bgen"
+    write_bgen(path, some_variants(2), Options(sample_ids=ids))
+    given = sample_file(tmp_path / "other.sample", SAMPLE_ROWS)
+    assert open_bgen(path, given).samples.sample_id.tolist() == ["S1", "S2", "S3"]
+    sample_file(given, [SAMPLE_ROWS[i] for i in (0, 2, 1)])
+    wrong = rf"other\.sample names .* in another order: at sample 2, {ids[2]} instead of {ids[1]}\. Genotypes go by place"
+    with pytest.raises(SampleMismatchError, match=wrong):
+        open_bgen(path, given)
+    assert not caplog.records
+
+
+def test_a_given_sample_file_that_moves_some_ids_is_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "x.bgen"
+    write_bgen(path, some_variants(2), Options(sample_ids=("S1", "S3", "S4")))
+    given = sample_file(tmp_path / "other.sample", SAMPLE_ROWS)
+    with caplog.at_level(logging.WARNING):
+        assert open_bgen(path, given).samples.sample_id.tolist() == ["S1", "S2", "S3"]
+    assert len(caplog.records) == 1
+    assert "other.sample names 1 samples of " in caplog.text
+    assert "in other places than the file itself does: S3." in caplog.text
+    caplog.clear()
+    write_bgen(path, some_variants(2), Options(sample_ids=("S1", "x", "S3")))  # one renamed where it is
+    with caplog.at_level(logging.WARNING):
+        open_bgen(path, given)
+    assert not caplog.records
+
+
 def test_samples_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.bgen"
     write_bgen(path, some_variants(2), Options(sample_ids=("S1", "S2", "S4")))

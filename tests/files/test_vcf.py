@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from biolmm.errors import InputFileError
 from biolmm.files.bed import bed_files, read_bim, read_fam, read_packed_rows
 from biolmm.files.encoding import Encoding, dosages_from_rows, rows_from_calls, rows_from_dosages
 from biolmm.files.genotypes import Source
@@ -148,6 +149,11 @@ def test_dosages_are_those_of_the_definition(records: list[Record], kind: str, d
             known = np.nan_to_num(expected[start:stop, :, 0])
             np.testing.assert_allclose(block.dosage_sum, known.sum(axis=1), rtol=1e-12)
             np.testing.assert_allclose(block.dosage_squares, (known**2).sum(axis=1), rtol=1e-12)
+            haploid = np.where(called, expected[start:stop, :, 3], 0)
+            n_haploid = haploid.sum(axis=1)
+            assert block.haploid_count is not None
+            np.testing.assert_array_equal(block.haploid_count, np.where(np.isnan(n_haploid), -1, n_haploid))
+            np.testing.assert_allclose(block.haploid_dosage_sum, np.nansum(haploid * known, axis=1), rtol=1e-12)
         calls = np.concatenate([dosages_of(record, number, ("GT",)) for record in records])[start:stop, :, 0]
         block = source.decoder.read(start, stop, Encoding.CALLS)
         np.testing.assert_array_equal(block.rows, rows_from_dosages(calls, Encoding.CALLS))
@@ -184,6 +190,31 @@ def test_files_of_dosages_alone_and_odd_texts(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         dosages_from_rows(read_all(source, Encoding.CALLS), Encoding.CALLS, 5), [[0, 2, np.nan, np.nan, np.nan]]
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ploidy_is_seen_without_gt(kind: str, tmp_path: Path) -> None:
+    """A man has two GP and one HDS; a DS alone could be anybody's, and counts as it is."""
+    woman = ["0.9", "0.2,0.7,0.1", "0.5,0.4"]
+    records = [
+        Record("X", 1, "a", "A", "G", "DS:GP", ["0.9:0.1,0.9", ":".join(woman[:2])]),
+        Record("X", 2, "b", "A", "G", "DS:HDS", ["0.9:0.9", f"{woman[0]}:{woman[2]}"]),
+        Record("X", 3, "c", "A", "G", "GT:DS:GP", [".:0.9:0.1,0.9", f"./.:{woman[0]}:."]),
+        Record("X", 4, "d", "A", "G", "GT:DS:GP", ["./.:0.9:0.1,0.9", f"0/1:{woman[0]}:."]),
+        Record("X", 5, "e", "A", "G", "GP", ["0.1,0.9", woman[1]]),
+        Record("X", 6, "f", "A", "G", "DS", ["0.9", woman[0]]),
+        Record("X", 7, "g", "A", "G,T", "DS:GP", ["0.9,0:0.1,0.9,0", "0.9,0:0.2,0.7,0.1,0,0,0"]),
+    ]
+    source = open_vcf(write(tmp_path, records, kind))
+    block = source.decoder.read(0, source.variants.n, Encoding.DOSAGE16)
+    steps = rows_from_dosages(np.array([[1.8, 0.9]]), Encoding.DOSAGE16)[0].tolist()
+    assert block.rows.tolist() == [steps] * 5 + [[steps[1]] * 2, steps, [0, 0]]
+    assert block.haploid_count is not None
+    assert block.haploid_count.tolist() == [1] * 5 + [-1, 1, 1]
+    np.testing.assert_allclose(block.haploid_dosage_sum, [1.8] * 5 + [0, 1.8, 0], rtol=1e-6)  # BCF has single precision
+    (tmp_path / "bad.vcf").write_text(vcf_text([Record("X", 1, "a", "A", "G", "DS:GP", ["1.8:0.1,0.9"])]))
+    with pytest.raises(InputFileError, match="to 1 where GT, GP or HDS is haploid"):
+        open_vcf(tmp_path / "bad.vcf").decoder.read(0, 1, Encoding.DOSAGE8)
 
 
 def test_leading_phase_marks_of_vcf_4_4_are_read(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ REPLACED = {
     "three alleles": ("0/1\n", "0/1/1\n", ", record 3 (X:5), sample 2: GT has more than two alleles; biolmm reads haploid and diploid samples."),
     "DS of two numbers": (":2:", ":1,1:", ", record 1 (chr2:10), sample 2: " + DS),
     "DS no number": (":2:", ":2x:", ", record 1 (chr2:10), sample 2: " + DS),
-    "DS out of range": (":2:", ":2.1:", ", record 1 (chr2:10), sample 2: DS is not a dosage from 0 to 2 (to 1 where GT is haploid)."),
+    "DS out of range": (":2:", ":2.1:", ", record 1 (chr2:10), sample 2: DS is not a dosage from 0 to 2 (to 1 where GT, GP or HDS is haploid)."),
     "HDS of three numbers": ("1,1:", "1,1,1:", ", record 1 (chr2:10), sample 2: HDS is not one or two numbers."),
     "HDS out of range": ("1,1:", "1,-1:", ", record 1 (chr2:10), sample 2: HDS is not a dosage from 0 to 1."),
     "GP of four numbers": ("0,0,1\n", "0,0,0,1\n", ", record 1 (chr2:10), sample 2: " + GP),

@@ -177,6 +177,8 @@ class Expected:
     dosages: tuple[Fraction | None, ...]
     expected_squares: Fraction
     haplotype_squares: Fraction | None
+    haploid_count: int
+    """−1 where the layout cannot say it."""
 
 
 def expected_row(variant: Variant, alt: int, layout: int = 2) -> Expected:
@@ -206,4 +208,5 @@ def expected_row(variant: Variant, alt: int, layout: int = 2) -> Expected:
                 chances[copies] = chances.get(copies, Fraction(0)) + p
         dosages.append(scale * sum((n * p for n, p in chances.items()), Fraction(0)))
         squares += scale**2 * sum(n * n * p for n, p in chances.items())
-    return Expected(tuple(dosages), squares, haplotypes if variant.phased else None)
+    haploid = sum(d is not None and z == 1 for d, z in zip(dosages, variant.ploidy, strict=True))
+    return Expected(tuple(dosages), squares, haplotypes if variant.phased else None, -1 if layout == 1 else haploid)

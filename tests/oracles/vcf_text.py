@@ -98,9 +98,9 @@ def alleles_of(field: str) -> list[int]:
 def dosages_of(
     record: Record, number: Number = float, use: Sequence[str] = ("DS", "GP", "HDS", "GT")
 ) -> NDArray[np.float64]:
-    """Dosages of a record, (ALT alleles, samples, 3): dosage, E[g²] and h₁² + h₂² as far as they are there."""
+    """Dosages of a record, (ALT alleles, samples, 4): dosage, E[g²] and h₁² + h₂² as far as they are there, is it haploid."""
     n_alt = record.alts.count(",") + 1 if record.alts != "." else 0
-    out = np.full((n_alt, len(record.samples), 3), np.nan)
+    out = np.full((n_alt, len(record.samples), 4), np.nan)
     for s, text in enumerate(record.samples):
         fields = dict(zip(record.format.split(":"), text.split(":"), strict=False))
         values = {
@@ -109,12 +109,12 @@ def dosages_of(
             if name != "GT"
         }
         gt = alleles_of(fields.get("GT", "."))
-        haploid = len(gt) == 1 and gt[0] >= 0
+        haploid = haploidy(gt, values, n_alt)
         for k in range(1, n_alt + 1):
             found = dict.fromkeys(use, np.nan)
-            found["GT"] = np.nan if -1 in gt else sum(a == k for a in gt) * (2 if haploid else 1)
+            found["GT"] = np.nan if -1 in gt else sum(a == k for a in gt) * (2 if len(gt) == 1 else 1)
             if "DS" in use and len(values["DS"]) == n_alt:
-                found["DS"] = values["DS"][k - 1] * (2 if haploid else 1)
+                found["DS"] = values["DS"][k - 1] * (2 if haploid == 1 else 1)
             if "GP" in use and len(values["GP"]) > 1 and sum(values["GP"]) > 0:
                 pairs = [(j, i) for i in range(n_alt + 1) for j in range(i + 1)]
                 if len(values["GP"]) == n_alt + 1:
@@ -126,4 +126,16 @@ def dosages_of(
                 h = (values["HDS"] * 2)[:2]
                 found["HDS"], out[k - 1, s, 2] = h[0] + h[1], h[0] ** 2 + h[1] ** 2
             out[k - 1, s, 0] = next((found[name] for name in use if not np.isnan(found[name])), np.nan)
+            out[k - 1, s, 3] = haploid
     return out
+
+
+def haploidy(gt: Sequence[int], values: dict[str, list[float]], n_alt: int) -> float:
+    """Say whether a sample is haploid: 1, 0, or NaN when neither its alleles nor how many values it has say it."""
+    if gt[0] >= 0:
+        return float(len(gt) == 1)
+    if len(values.get("GP", ())) > 1 and sum(values["GP"]) > 0:
+        return float(len(values["GP"]) == n_alt + 1)
+    if n_alt == 1 and not np.isnan(values.get("HDS", [np.nan])[0]):
+        return float(len(values["HDS"]) == 1)
+    return 0.0 if len(gt) == 2 else np.nan

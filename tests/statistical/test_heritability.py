@@ -77,8 +77,8 @@ def test_moments_are_unbiased_with_honest_errors(people: People, h2: float) -> N
     assert spread / table.h2_se_normal.mean() == pytest.approx(1, abs=Z999 / np.sqrt(2 * n_traits) + 0.06)
     assert spread / table.h2_se.mean() == pytest.approx(1, abs=Z999 / np.sqrt(2 * n_traits) + 0.15)
     assert (table.h2_mc_se < 0.2 * table.h2_se_normal).all()
-    disagree = table.flag.str.contains("disagree").mean()
-    assert disagree < 0.02
+    # At 3 errors one in 370; the difference is not quite normal.
+    assert table.flag.str.contains("disagree").mean() < 0.03
 
 
 def test_enrichment_is_found(people: People) -> None:

@@ -19,7 +19,7 @@ from biolmm.chunks import map_tasks
 from biolmm.errors import InputFileError, OutputError
 from biolmm.files.bed import bed_files, read_packed_rows
 from biolmm.files.encoding import Encoding, Rows, dosages_from_rows
-from biolmm.files.genotypes import Block, Source, concatenate_variants
+from biolmm.files.genotypes import BLOCK_SUMS, Block, Source, concatenate_variants
 from biolmm.files.vcf import open_vcf
 from biolmm.store.convert import convert_sources
 from biolmm.store.export_vcz import export_vcz, plan_export_vcz
@@ -81,9 +81,6 @@ def read_all(source: Source, encoding: Encoding) -> Block:
     return source.decoder.read(0, source.variants.n, encoding)
 
 
-SUMS = ("expected_squares", "haplotype_squares", "dosage_sum", "dosage_squares")
-
-
 def test_values_are_those_of_the_vcf(vcfs: list[Path], vcz: Path) -> None:
     assert is_vcz(vcz)
     found, expected = open_vcz(vcz), [open_vcf(path) for path in vcfs]
@@ -96,7 +93,7 @@ def test_values_are_those_of_the_vcf(vcfs: list[Path], vcz: Path) -> None:
     for encoding in Encoding:
         block, blocks = read_all(found, encoding), [read_all(source, encoding) for source in expected]
         np.testing.assert_array_equal(block.rows, np.concatenate([each.rows for each in blocks]))
-        for name in SUMS:
+        for name in BLOCK_SUMS:
             parts = [getattr(each, name) for each in blocks]
             assert (getattr(block, name) is None) == (parts[0] is None)
             if parts[0] is not None:  # of values in single precision, 2⁻²⁴ of each
@@ -113,7 +110,7 @@ def test_any_part_in_any_thread_and_process_is_the_same(vcz: Path) -> None:
             cuts, pool.map(lambda cut: decoder.read(*map(int, cut), Encoding.DOSAGE8), cuts), strict=True
         ):
             np.testing.assert_array_equal(block.rows, whole.rows[slice(*cut)])
-            for name in SUMS:
+            for name in BLOCK_SUMS:
                 if getattr(block, name) is not None:
                     np.testing.assert_array_equal(getattr(block, name), getattr(whole, name)[slice(*cut)])
 

@@ -57,7 +57,8 @@ def _binary(v: float, n: float, cases: tuple[float, float] | None) -> Verdict:
     if cases is not None:
         true = 4 / (1 / cases[0] + 1 / cases[1])
         if abs(what.effective_n / true - 1) > 0.3:
-            text = f"Standard errors are those of an effective N of {what.effective_n:,.0f}, but cases and controls make {true:,.0f}."
+            text = f"Standard errors are those of an effective N of {what.effective_n:,.0f}, but "
+            text += f"cases and controls make {true:,.0f}."
             return Verdict(_KEY, _NAME, BAD, measured, _BINARY, text)
     share = "" if what.case_share is None else f", {what.case_share:.1%} cases"
     measured += f"; N is {NAMES[what.name]}{share}"
