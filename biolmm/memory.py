@@ -104,6 +104,8 @@ class StagePlan:
     read_bytes: int = 0
     written_bytes: int = 0
     flop: float = 0.0
+    panel_bytes: int = 0
+    """Bytes of the columns that one pass carries to every worker, and of each partial result that comes back."""
     needs: tuple[Need, ...] = field(default_factory=tuple)
 
     @property

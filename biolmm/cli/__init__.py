@@ -2,6 +2,7 @@
 
 from biolmm.cli import (
     analyses,
+    cluster,
     components,
     exact,
     genotypes,
@@ -23,6 +24,7 @@ from biolmm.cli.root import cli
 __all__ = [
     "analyses",
     "cli",
+    "cluster",
     "components",
     "exact",
     "genotypes",

@@ -14,6 +14,7 @@ from biolmm.cli.options import (
     cohort_inputs,
     filter_options,
     genotype_inputs,
+    grm_option,
     method_option,
     model_options,
     output,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 @model_options
 @scan_options
 @method_option
+@grm_option
 @output
 @resources
 def gwas(**options: Any) -> None:
@@ -97,10 +99,18 @@ def scan(loco: bool | None, **options: Any) -> None:
 
 @cli.command()
 @click.argument("results", type=PATH)
-def report(results: Path) -> None:
+@click.option("--ld-scores", metavar="PREFIX", help="Regress the statistics on LD scores first; @ for the chromosome.")
+@click.option("--threads", type=int, metavar="N", help="Threads; every available processor by default.")
+def report(results: Path, ld_scores: str | None, threads: int | None) -> None:
     """Write RESULTS/report.html again from the files in RESULTS."""
     from biolmm.report import write_report
 
+    if ld_scores is not None:
+        from biolmm import chunks
+        from biolmm.pipeline.calibration import write_calibration
+
+        with chunks.threads(threads), working():
+            write_calibration(results, ld_scores)
     click.echo(str(write_report(results)))
 
 
@@ -136,7 +146,7 @@ def analysis_config(options: dict[str, Any]) -> AnalysisConfig:
         resources=Resources(
             threads=options["threads"], memory_bytes=budget_bytes(options["memory"]), scratch=options["scratch"]
         ),
-        **given("method", "n_pcs", "known_model"),
+        **given("method", "n_pcs", "known_model", "grm", "ld_scores"),
         ssf="ssf" in options.get("formats", ()),
         command=shlex.join(["biolmm", *sys.argv[1:]]),
     )

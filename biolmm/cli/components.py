@@ -16,14 +16,17 @@ from biolmm.cli.shared import PATH, budget_bytes, print_plans, working
 from biolmm.errors import ParameterError
 
 if TYPE_CHECKING:
+    from biolmm.components.formula import Formula
     from biolmm.pipeline.components import ComponentAnalysis
 
 
 def _options(command: Any) -> Any:
     """Add the formula, the tables that its names refer to, and how it is fitted."""
     for option in reversed((
-        click.option("--formula", required=True, metavar="TERMS",
+        click.option("--formula", metavar="TERMS",
                      help="Random effects, such as 'genetic + genetic:smoking + spatial(lat, lon)'."),
+        click.option("--spec", type=PATH, metavar="FILE",
+                     help="Random effects and their tables as a YAML file, instead of --formula."),
         click.option("--environment", type=PATH, metavar="TABLE",
                      help="Columns that the formula names: environments, coordinates, families, batches."),
         click.option("--features", multiple=True, metavar="NAME=TABLE",
@@ -36,6 +39,7 @@ def _options(command: Any) -> Any:
                      help="Explicit matrices (small cohorts) or passes with random probes."),
         click.option("--test/--no-test", default=True, show_default=True,
                      help="Fit the models without each component as well."),
+        click.option("--blup", is_flag=True, help="Write blup.tsv: every effect of every person, predicted."),
         click.option("--alpha", type=float, default=-1.0, show_default=True,
                      help="Variant weights: scale [2p(1-p)]^(alpha/2)."),
         click.option("--scale", type=click.Choice(["hwe", "sample"]), default="hwe", show_default=True,
@@ -70,9 +74,10 @@ def _configuration(options: dict[str, Any]) -> ComponentAnalysis:
     """Turn options into a configuration."""
     from biolmm.cohort import CohortConfig
     from biolmm.components.fit import ComponentConfig
+    from biolmm.components.spec import ComponentTables, read_spec
     from biolmm.genotypes.filters import VariantFilters
     from biolmm.pipeline import AnalysisConfig, Inputs, Resources
-    from biolmm.pipeline.components import ComponentAnalysis, ComponentTables
+    from biolmm.pipeline.components import ComponentAnalysis
     from biolmm.reml.fit import FitConfig
     from biolmm.reml.spectrum import SpectrumConfig
 
@@ -97,20 +102,25 @@ def _configuration(options: dict[str, Any]) -> ComponentAnalysis:
         resources=Resources(threads=options["threads"], memory_bytes=budget_bytes(options["memory"])),
         command=shlex.join(["biolmm", *sys.argv[1:]]),
     )
-    tables, regions = _annotations(options["annotations"])
-    return ComponentAnalysis(
-        analysis,
-        options["formula"],
-        ComponentTables(
-            environment=options["environment"],
-            features=_named("--features", options["features"]),
-            matrices=_named("--matrix", options["matrices"]),
-            annotations=tables,
-            regions=regions,
-            pedigree=options["pedigree"],
-        ),
-        ComponentConfig(solver=options["solver"], seed=options["seed"], test=options["test"]),
+    annotations, regions = _annotations(options["annotations"])
+    tables = ComponentTables(
+        environment=options["environment"],
+        features=_named("--features", options["features"]),
+        matrices=_named("--matrix", options["matrices"]),
+        annotations=annotations,
+        regions=regions,
+        pedigree=options["pedigree"],
     )
+    formula: str | Formula | None = options["formula"]
+    if (formula is None) == (options["spec"] is None):
+        raise ParameterError("give the random effects once: with --formula TERMS, or with --spec FILE.")
+    if formula is None:
+        spec = read_spec(options["spec"])
+        formula, tables = spec.formula, spec.tables.joined(tables)
+        categorical = tuple(dict.fromkeys((*options["categorical"], *spec.categorical)))
+        analysis = replace(analysis, cohort=replace(analysis.cohort, categorical=categorical))
+    fit = ComponentConfig(solver=options["solver"], seed=options["seed"], test=options["test"], blup=options["blup"])
+    return ComponentAnalysis(analysis, formula, tables, fit)
 
 
 def _named(option: str, texts: tuple[str, ...]) -> dict[str, Path]:

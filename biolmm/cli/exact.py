@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from biolmm.cli.analyses import analysis_config
-from biolmm.cli.options import cohort_inputs, filter_options, genotype_inputs, model_options, output, resources
+from biolmm.cli.options import (
+    cohort_inputs,
+    filter_options,
+    genotype_inputs,
+    grm_option,
+    model_options,
+    output,
+    resources,
+)
 from biolmm.cli.root import cli
 from biolmm.cli.shared import PATH, print_plans, working
 
@@ -21,6 +29,7 @@ from biolmm.cli.shared import PATH, print_plans, working
 @filter_options
 @cohort_inputs
 @model_options
+@grm_option
 @output
 @resources
 def sets(set_file: Path, **options: Any) -> None:

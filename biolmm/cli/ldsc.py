@@ -137,12 +137,19 @@ _munging = _together(
     click.option("--min-maf", type=float, default=0.01, show_default=True, metavar="X", help="Minor allele frequency above this."),
     click.option("--min-n", type=float, metavar="N", help="Least sample size; the 90th percentile over 1.5 by default."),
     click.option("--merge-alleles", type=PATH, metavar="FILE", help="Only these variants with these alleles: SNP, A1, A2."),
+    click.option("--map", "columns", multiple=True, metavar="COLUMN=ROLE", help="Of tables: what a column is, such as P_SPA=p; "
+                 "repeat. Roles are listed in docs/sumstats.md."),
+    click.option("--bim", type=PATH, metavar="FILE", help="Of PLINK 1's regressions: tells the other allele."),
 )  # fmt: skip
 _folder = _together(
-    click.option("--trait", "traits", multiple=True, metavar="NAME", help="Of a results folder: this trait; repeat."),
+    click.option("--trait", "traits", multiple=True, metavar="NAME",
+                 help="Of a results folder or a store: this trait or study; repeat."),
     click.option("--kind", type=click.Choice(["associations", "linear"]), help="Of a results folder: mixed model or regression."),
     click.option("--effective-n/--plain-n", default=True, show_default=True, help="Of a mixed model: N by the precision it has."),
 )  # fmt: skip
+_match_by = click.option("--match-by", type=click.Choice(["auto", "id", "position"]), default="auto", show_default=True,
+                         help="Of stores and tables: find variants of the LD scores by identifier, by position and alleles, or "
+                         "by what finds more.")  # fmt: skip
 _two_step = click.option("--two-step", type=float, default=30.0, show_default=True, metavar="X",
                          help="Intercept from variants of smaller chi-squared; 0: one step.")  # fmt: skip
 
@@ -159,8 +166,9 @@ _two_step = click.option("--two-step", type=float, default=30.0, show_default=Tr
 @click.option("--cases", type=float, metavar="P", help="Fraction of cases in the sample.")
 @_munging
 @_folder
+@_match_by
 def h2(**options: Any) -> None:
-    """Heritability, intercept and ratio of STATISTICS: folders of biolmm gwas, .sumstats files or tables."""
+    """Heritability, intercept and ratio of STATISTICS: folders of biolmm gwas or meta, stores of studies, files."""
     from biolmm.chunks import threads
     from biolmm.errors import ParameterError
     from biolmm.sumstats.ldsc.heritability import estimate_heritability, heritability_table
@@ -196,6 +204,7 @@ def h2(**options: Any) -> None:
 @click.option("--screen", is_flag=True, help="Weights common to all pairs: fast, without standard errors.")
 @_munging
 @_folder
+@_match_by
 def rg(**options: Any) -> None:
     """Genetic correlations of all pairs of the traits of STATISTICS."""
     from biolmm.chunks import threads
@@ -242,6 +251,7 @@ def rg(**options: Any) -> None:
               "those of --ld-scores; repeat.")  # fmt: skip
 @_munging
 @_folder
+@_match_by
 def partitioned(**options: Any) -> None:
     """Heritability by annotation, with enrichment and tests, of STATISTICS."""
     import pandas as pd
@@ -333,12 +343,15 @@ def _munge_config(options: dict[str, Any], *, alleles: bool) -> MungeConfig:
 
 def _traits(options: dict[str, Any], ld: LdScoreTable | None, *, alleles: bool) -> list[TraitStatistics]:
     """Read every input, with the variants of the LD scores."""
+    from biolmm.cli.sumstats import column_roles
     from biolmm.sumstats.ldsc.sources import read_all, read_snp_list
+    from biolmm.sumstats.ldsc.studies import StudyConfig
 
     snp_list = read_snp_list(options["merge_alleles"]) if options["merge_alleles"] else None
     config = _munge_config(options, alleles=alleles or snp_list is not None)
-    how = {name: options[name] for name in ("traits", "kind", "effective_n")}
-    return read_all(options["statistics"], config, keep=None if ld is None else ld.snp, snp_list=snp_list, **how)
+    of_folder = {name: options[name] for name in ("traits", "kind", "effective_n")}
+    how = StudyConfig(column_roles(options["columns"]), options["bim"], options.get("match_by", "auto"))
+    return read_all(options["statistics"], config, keep=ld, snp_list=snp_list, how=how, **of_folder)
 
 
 def _overlap(options: dict[str, Any], ld: LdScoreTable) -> Any:

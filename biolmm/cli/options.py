@@ -119,6 +119,8 @@ scan_options = _together(
     click.option("--format", "formats", type=click.Choice(["parquet", "ssf"]), multiple=True, default=["parquet"],
                  help="ssf writes GWAS-SSF files (gzip TSV) beside the Parquet files."),
     click.option("--exact-leads/--no-exact-leads", default=True, show_default=True, help="Recompute lead variants exactly."),
+    click.option("--ld-scores", metavar="PREFIX", help="Regress the statistics on LD scores for the report; @ for the "
+                 "chromosome."),
 )  # fmt: skip
 output = _together(
     click.option("--out", type=PATH, required=True, metavar="FOLDER", help="Where the results go."),
@@ -126,6 +128,13 @@ output = _together(
     click.option(
         "--scratch", type=PATH, metavar="FOLDER", help="Where results for an s3:// or gs:// --out are kept meanwhile."
     ),
+)
+grm_option = click.option(
+    "--grm",
+    type=PATH,
+    metavar="MATRIX",
+    help="With --method exact: this relatedness matrix, of biolmm grm, GCTA (.grm.bin) or PLINK (.rel.bin), instead of that "
+    "of the genotypes.",
 )
 method_option = click.option(
     "--method",

@@ -109,5 +109,8 @@ def print_plans(plans: list[StagePlan], memory: str | None) -> None:
     from biolmm.cli_text import plan_text
 
     click.echo(plan_text(plans))
+    shares = sys.modules.get("biolmm.cluster.plan")  # loaded by `biolmm run`
+    if shares is not None and (text := shares.workers_text(plans)):
+        click.echo(text)
     for plan in plans:
         plan.check(budget_bytes(memory))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,17 +144,29 @@ def _studies(options: dict[str, Any]) -> list[StudyInput]:
     names = options["names"] or [""] * len(pairs)
     if len(names) != len(pairs):
         raise ParameterError(f"--name was given {len(names)} times for {len(pairs)} studies: give one each, or none.")
-    columns = {}
-    for pair in options["columns"]:
-        column, sign, role = pair.rpartition("=")
-        if not sign or not column:
-            raise ParameterError(f"--map {pair!r} is no COLUMN=ROLE, such as P_SPA=p.")
-        columns[column] = role.strip()
+    columns = column_roles(options["columns"])
     said = {name: options[name] for name in ("n", "build", "trait_type", "bim")}
     return [
         StudyInput(path, name=name, trait=trait, columns=columns, **said)
         for (path, trait), name in zip(pairs, names, strict=True)
     ]
+
+
+def column_roles(given: Sequence[str]) -> dict[str, str]:
+    """Read `--map COLUMN=ROLE`.
+
+    Raises
+    ------
+    ParameterError
+        When one is something else.
+    """
+    columns = {}
+    for pair in given:
+        column, sign, role = pair.rpartition("=")
+        if not sign or not column:
+            raise ParameterError(f"--map {pair!r} is no COLUMN=ROLE, such as P_SPA=p.")
+        columns[column] = role.strip()
+    return columns
 
 
 def _rules(options: dict[str, Any]) -> Rules:

@@ -60,7 +60,9 @@ def default_run_directory(environment: Mapping[str, str] = os.environ) -> Path |
     job = environment.get("SLURM_JOB_ID")
     if job is None:
         return None
-    return Path(f"biolmm-run-{job}.{environment.get('SLURM_STEP_ID', '0')}.{environment.get('SLURM_RESTART_COUNT', '0')}")
+    return Path(
+        f"biolmm-run-{job}.{environment.get('SLURM_STEP_ID', '0')}.{environment.get('SLURM_RESTART_COUNT', '0')}"
+    )
 
 
 def own_address(environment: Mapping[str, str] = os.environ) -> str:

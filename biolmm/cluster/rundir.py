@@ -70,10 +70,11 @@ class RunDirectory:
         address = _read(self.path / LEADER_FILE).get("address")
         return address if isinstance(address, str) else None
 
-    def outcome(self) -> int | None:
-        """Return the exit code of the leader that ended last, unless another one has begun."""
-        code = _read(self.path / OUTCOME_FILE).get("code")
-        return code if isinstance(code, int) else None
+    def outcome(self) -> tuple[str, int] | None:
+        """Return which leader ended last and its exit code, unless another one has begun."""
+        found = _read(self.path / OUTCOME_FILE)
+        life, code = found.get("life"), found.get("code")
+        return (life, code) if isinstance(life, str) and isinstance(code, int) else None
 
 
 def scheduler_address(path: Path) -> str:

@@ -59,7 +59,9 @@ def open_certificates(folder: Path) -> Certificates:
         if all(file.is_file() for file in files):
             break
     else:
-        raise ParameterError(f"'{folder}' lacks certificates: it must hold {' '.join(_NAMES[0])}, or {' '.join(_NAMES[1])}.")
+        raise ParameterError(
+            f"'{folder}' lacks certificates: it must hold {' '.join(_NAMES[0])}, or {' '.join(_NAMES[1])}."
+        )
     try:
         certificate = x509.load_pem_x509_certificate(files[1].read_bytes())
         files[2].read_bytes()
@@ -92,9 +94,9 @@ def run_certificates(folder: Path) -> Certificates:
 
 def _make() -> tuple[bytes, bytes, bytes]:
     """Return the PEM files of a new authority, of a certificate that it signed, and of that one's key."""
+    from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography import x509
     from cryptography.x509.oid import NameOID
 
     def named(text: str) -> x509.Name:

@@ -134,6 +134,12 @@ def _check_spatial(effect: Effect, sources: Sources) -> None:
         raise ParameterError(f"'{effect}' has no kernel '{effect.options['kernel']}': use one of {named(SHAPES)}.")
     if effect.options.get("metric", "earth") not in ("earth", "euclidean"):
         raise ParameterError(f"'{effect}' has no metric '{effect.options['metric']}': use earth or euclidean.")
+    try:
+        known = 0 < float(effect.options.get("range", 1)) < np.inf
+    except ValueError:
+        known = False
+    if not known:
+        raise ParameterError(f"'{effect}' has no range '{effect.options['range']}': give a positive number, or none.")
 
 
 def needed_columns(formula: Formula, sources: Sources) -> list[str]:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
+from scipy.linalg import cho_solve, lapack
 
 from biolmm.components.problem import Evaluation, FixedEffects, LogLikelihood, Problem, Task
 from biolmm.covariance import Term
@@ -62,6 +62,21 @@ class DenseEngine:
             y = self.problem.cohort.y[rows, task.trait]
             VQ = V @ Q
             found.append(FixedEffects(Q.T @ y - VQ.T @ (P_V @ y), Q.T @ VQ - VQ.T @ P_V @ VQ))
+        return found
+
+    def effects(self, tasks: Sequence[Task], thetas: Sequence[Matrix]) -> list[Matrix]:
+        """Return `θ_i K_i P_V y` of every task, (q, N), of people without the trait too."""
+        found = []
+        for task, theta in zip(tasks, thetas, strict=True):
+            matrices, Q, rows = self._of_system(self.problem.system(task.trait))
+            factor = _factor(self._sum(matrices, theta), Q)
+            if factor is None:
+                raise ValueError("V is not positive definite at the estimate")
+            solution = np.zeros(self.problem.cohort.n_samples)
+            y = self.problem.projected(task.trait)[rows]
+            solution[rows] = cho_solve((factor, True), y, check_finite=False) - Q @ (Q.T @ y)
+            products = [M * solution if M.ndim == 1 else M @ solution for M in self._matrices]
+            found.append(theta[:, None] * np.stack(products))
         return found
 
     def add_probes(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -54,12 +54,15 @@ class ComponentConfig:
         Fit the models without each component and without each group as well.
     max_iterations
         Steps of one maximisation.
+    blup
+        Predict every effect of every person as well.
     """
 
     solver: Solver = "auto"
     seed: int = 1
     test: bool = True
     max_iterations: int = 60
+    blup: bool = False
 
     def __post_init__(self) -> None:
         if self.solver not in ("auto", "exact", "stochastic"):
@@ -162,10 +165,12 @@ class _Fitting:
         tasks = [*ascents, *nulls]
         thetas = [(ascents | nulls)[task].theta for task in tasks]
         likelihoods = dict(zip(tasks, self.engine.log_likelihoods(tasks, thetas), strict=True))
-        fixed = self.engine.fixed_effects(full, [ascents[task].theta for task in full])
+        best = [ascents[task].theta for task in full]
+        fixed = self.engine.fixed_effects(full, best)
+        random = self.engine.effects(full, best) if self.config.blup else [None] * len(full)
         return tuple(
-            self._report(task, ascents[task], nulls, likelihoods, effects)
-            for task, effects in zip(full, fixed, strict=True)
+            replace(self._report(task, ascents[task], nulls, likelihoods, effects), blup=blup)
+            for task, effects, blup in zip(full, fixed, random, strict=True)
         )
 
     def _ascent(self, task: Task, start: NDArray[np.float64]) -> Ascent:
@@ -322,6 +327,7 @@ class _Fitting:
             n_probes=getattr(self.engine, "n_probes", 0),
             solver=self.solver,
             warnings=tuple(self._warnings(ascent, shares)),
+            terms=tuple(term.name for term in terms),
         )
 
     def _fixed(self, task: Task, effects: FixedEffects) -> dict[str, tuple[float, float]]:

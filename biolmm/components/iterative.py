@@ -133,13 +133,7 @@ class IterativeEngine:
     def log_likelihoods(self, tasks: Sequence[Task], thetas: Sequence[Vector]) -> list[LogLikelihood]:
         """Return the log-likelihoods, determinants by Lanczos quadrature from the probes (Ubaru, Chen & Saad 2017)."""
         systems = [self._system(task) for task in tasks]
-        y = [self.problem.projected(task.trait)[:, None].astype(np.float32) for task in tasks]
-        starts = [
-            self._warm[task][1][:, :1] if task in self._warm else np.zeros_like(right)
-            for task, right in zip(tasks, y, strict=True)
-        ]
-        solved = self._solve(systems, thetas, y, starts)
-        forms = [float(column_dots(right, solution)[0]) for right, solution in zip(y, solved, strict=True)]
+        forms = [float(column_dots(y, solution)[0]) for y, solution in self._trait_solutions(tasks, thetas)]
         s = self.n_probes
         recursion = Lanczos(np.concatenate([system.probes for system in systems], axis=1))
         columns = np.arange(len(tasks) * s)
@@ -184,6 +178,21 @@ class IterativeEngine:
             covariance = Q.T @ part[:, :-1] - right.T.astype(np.float64) @ solution
             found.append(FixedEffects(Q.T @ (y - part[:, -1]), 0.5 * (covariance + covariance.T)))
         return found
+
+    def effects(self, tasks: Sequence[Task], thetas: Sequence[Vector]) -> list[Vector]:
+        """Return `θ_i K_i P_V y` of every task, (q, N): two passes more than those of the evaluation at this θ."""
+        solutions = [solution for _, solution in self._trait_solutions(tasks, thetas)]
+        products = self.problem.covariance.products(np.concatenate(solutions, axis=1))
+        return [theta[:, None] * products[:, :, t].astype(np.float64) for t, theta in enumerate(thetas)]
+
+    def _trait_solutions(self, tasks: Sequence[Task], thetas: Sequence[Vector]) -> list[tuple[Block, Block]]:
+        """Return `P y` and `P_V y` of every task, (N, 1) each, from where its last evaluation left them."""
+        y = [self.problem.projected(task.trait)[:, None].astype(np.float32) for task in tasks]
+        starts = [
+            self._warm[task][1][:, :1] if task in self._warm else np.zeros_like(right)
+            for task, right in zip(tasks, y, strict=True)
+        ]
+        return list(zip(y, self._solve([self._system(task) for task in tasks], thetas, y, starts), strict=True))
 
     def _system(self, task: Task) -> _System:
         return self.systems[self.problem.system(task.trait)]

@@ -183,6 +183,10 @@ class Engine(Protocol):
         """Return the covariates' effects of every task at its θ."""
         ...
 
+    def effects(self, tasks: Sequence[Task], thetas: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+        """Return `θ_i K_i P_V y` of every task at its θ, (q, N): the best linear unbiased predictions of all effects."""
+        ...
+
     def add_probes(self) -> bool:
         """Take more random probes, and say whether there are more now."""
         ...

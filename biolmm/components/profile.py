@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from biolmm.cohort import Cohort
 from biolmm.components.build import Candidate
-from biolmm.components.fit import ComponentConfig, fit_components
-from biolmm.components.problem import Problem
+from biolmm.components.fit import ComponentConfig
+from biolmm.components.parts import FinishedParts, fit_in_parts
 from biolmm.components.results import ComponentFit, ComponentResults
 from biolmm.covariance import Term
 
@@ -20,9 +20,12 @@ log = logging.getLogger(__name__)
 
 
 def fit_candidates(
-    candidates: Sequence[Candidate], cohort: Cohort, config: ComponentConfig | None = None
+    candidates: Sequence[Candidate],
+    cohort: Cohort,
+    config: ComponentConfig | None = None,
+    finished: FinishedParts | None = None,
 ) -> ComponentResults:
-    """Fit every trait with each candidate, and return its fit with the likeliest.
+    """Fit every trait with each candidate, and return its fit with the likeliest; finished parts are taken as they are.
 
     Ranges that were chosen are in `settings["ranges"]`, by trait, with the log-likelihood of every one that was tried;
     each counts as a parameter in the AIC.
@@ -33,8 +36,8 @@ def fit_candidates(
     """
     config = config or ComponentConfig()
     if len(candidates) == 1:
-        return fit_components(Problem.of(candidates[0].terms, cohort), config)
-    untested = replace(config, test=False)
+        return fit_in_parts(candidates[0].terms, cohort, config, None, finished)
+    untested = replace(config, test=False, blup=False)
     shared = set.intersection(*(set(candidate.terms) for candidate in candidates))
     known: dict[Term, NDArray[np.float64]] = {}
     tried = []
@@ -43,12 +46,12 @@ def fit_candidates(
         log.info(
             "components: %s", ", ".join(f"{name} with range {value:.4g}" for name, value in candidate.ranges.items())
         )
-        tried.append(fit_components(Problem.of(candidate.terms, cohort), untested, known))
+        tried.append(fit_in_parts(candidate.terms, cohort, untested, known, finished, candidate.ranges))
     likelihoods = np.array([[fit.log_likelihood for fit in results.fits] for results in tried])
     best = likelihoods.argmax(axis=0)
-    if config.test:
+    if config.test or config.blup:
         tried = [
-            fit_components(Problem.of(candidate.terms, cohort), config, known) if i in best else results
+            fit_in_parts(candidate.terms, cohort, config, known, finished, candidate.ranges) if i in best else results
             for i, (candidate, results) in enumerate(zip(candidates, tried, strict=True))
         ]
     fits = [_with_range(tried[winner].fits[trait], candidates, int(winner)) for trait, winner in enumerate(best)]

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from biolmm.cohort import Cohort
+
 COMPONENT_COLUMNS = (
     "trait", "component", "kind", "n", "variance", "variance_se", "share", "share_se", "share_mc_se", "at_boundary", "lrt",
     "lrt_mc_se", "lrt_p", "effective_df",
@@ -80,6 +82,11 @@ class ComponentFit:
         How it was found.
     warnings
         What to know about it.
+    terms
+        Names of the terms, noise included: of the rows of theta, of its covariance and of `blup`.
+    blup
+        (q, N) `θ_i K_i P_V y`: the predicted effect of every term on everybody in the cohort, in the trait's units; None
+        where it was not asked for.
     """
 
     trait: str
@@ -97,6 +104,8 @@ class ComponentFit:
     n_probes: int
     solver: str
     warnings: tuple[str, ...] = ()
+    terms: tuple[str, ...] = ()
+    blup: NDArray[np.float64] | None = None
 
     def component(self, name: str) -> Component:
         """Return a component, a group or `total` by name."""
@@ -149,6 +158,23 @@ class ComponentResults:
             for name, (effect, error) in fit.fixed.items()
         ]
         return pd.DataFrame(rows, columns=list(FIXED_COLUMNS))
+
+    def predictions(self, cohort: Cohort) -> pd.DataFrame:
+        """Return a row a trait and person, as in `blup.tsv`: predicted effects of all terms but noise, and their sum.
+
+        Empty where none were asked for. People without the trait are predicted from those whom they are related to.
+        """
+        tables = []
+        for fit in self.fits:
+            if fit.blup is None:
+                continue
+            noise = {one.name for one in fit.components if one.kind == "residual"}
+            effects = {name: fit.blup[i] for i, name in enumerate(fit.terms) if name not in noise}
+            observed = ~np.isnan(cohort.y[:, cohort.trait_names.index(fit.trait)])
+            columns = {"trait": fit.trait, "sample_id": cohort.sample_id.tolist(), "observed": observed, **effects}
+            total = np.sum(list(effects.values()), axis=0)
+            tables.append(pd.DataFrame({**columns, "total": total}))
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
     def record(self) -> dict[str, Any]:
         """Return what `fit.json` holds: everything that is not in the tables."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from biolmm.contigs import Ploidy, ploidy_of
 from biolmm.files.encoding import Encoding, Rows
 from biolmm.genotypes.coding import MALE, Coding, MaleX
 from biolmm.genotypes.kernels import gather_columns, gather_samples
+from biolmm.memory import CACHE_VARIABLE
 from biolmm.stages import content_hash
 from biolmm.store.data import GenotypeData
 

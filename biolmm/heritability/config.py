@@ -87,7 +87,10 @@ def plan_rg(config: HeritabilityConfig, size: Size, *, exact: bool) -> StagePlan
     if exact:
         return StagePlan(
             stage="pairs of traits", n_passes=1, read_bytes=size.pass_bytes, flop=10.0 * n**3 * size.n_systems,
-            needs=(Need("relatedness and eigenvectors", (4 + size.n_systems) * n * n * 8),),
+            needs=(
+                Need("relatedness and eigenvectors", (4 + size.n_systems) * n * n * 8),
+                Need("matrices between the samples of a pair", 7 * n * n * 8 if size.n_systems > 1 else 0),
+            ),
         )  # fmt: skip
     return StagePlan(
         stage="pairs of traits", n_passes=12, read_bytes=12 * size.pass_bytes, flop=48.0 * n * size.n_variants * T,

@@ -275,7 +275,9 @@ def fit_same_samples(trace: TraceMeasure, measures: TraitMeasures, one: int, oth
         singles.append(RestrictedLikelihood(trace, quadratic, degrees).fit())
     if correlation**2 > 1 - SAME:
         total = np.array([s.sigma2_g + s.sigma2_e for s in singles])
-        return same_traits(float(np.sign(correlation)), total, singles[0].h2).scaled(float(scale[0]), float(scale[1]), (degrees, degrees))
+        return same_traits(float(np.sign(correlation)), total, singles[0].h2).scaled(
+            float(scale[0]), float(scale[1]), (degrees, degrees)
+        )
     likelihood = SpectralLikelihood(trace, measures.nodes, C, degrees)
     start = start_values([s.sigma2_g for s in singles], [s.sigma2_e for s in singles], correlation)
     error = likelihood.probe_error if trace.n_probes else None

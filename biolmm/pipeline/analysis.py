@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biolmm.atomic import remove, saving, write_json
+from biolmm.atomic import saving
 from biolmm.cohort import Cohort
-from biolmm.errors import OutputError, VariantMismatchError
+from biolmm.errors import VariantMismatchError
 from biolmm.genotypes.filters import VariantFilters
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.source import ChosenGenotypes
@@ -25,16 +25,18 @@ from biolmm.memory import peak_bytes
 from biolmm.pipeline.config import AnalysisConfig
 from biolmm.pipeline.genotypes import AnalysisGenotypes, cohort_sex, open_data
 from biolmm.pipeline.inputs import match_samples, read_cohort, refuse_inside
+from biolmm.pipeline.matrix import GivenMatrix
 from biolmm.pipeline.plan import Shape, plan_analysis, share_memory
 from biolmm.pipeline.variants import ChosenVariants, choose_variants, scan_variants
 from biolmm.reml.model import MODEL_FOLDER, NullModel, open_model, open_model_store
+from biolmm.results.folder import claim_analysis
 from biolmm.results.record import RUN_JSON, RunRecord, package_version
 from biolmm.stages import Stages, content_hash
 
 log = logging.getLogger(__name__)
 
 _OURS = ("associations", "linear", "ssf", MODEL_FOLDER, "h2.tsv", "leads.tsv", "gamma.tsv", "loco.tsv", "eigen.tsv",
-         "pcs.tsv", "sets.tsv", "run.json", "report.html", "analysis.json")  # fmt: skip
+         "pcs.tsv", "ldsc.tsv", "sets.tsv", "run.json", "report.html", "analysis.json")  # fmt: skip
 
 
 @dataclass
@@ -49,6 +51,8 @@ class Analysis:
     batch_bytes: int
     known: NullModel | None = None
     """A model whose spectra are reused."""
+    matrix: GivenMatrix | None = None
+    """A relatedness matrix that was given."""
     earlier: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Stages of an earlier run of the same analysis: what a stage that is done already cost then."""
 
@@ -62,7 +66,9 @@ class Analysis:
         """Name of everything that the null model depends on."""
         fit = asdict(replace(self.config.fit, loco=True, loco_tolerance=5e-3))
         version = package_version("biolmm")
-        return content_hash(version, self.cohort.fingerprint(), self.operator.source.reader.key, fit, self.config.n_pcs)
+        variants = self.operator.source.reader.key
+        matrix = None if self.matrix is None else self.matrix.fingerprint
+        return content_hash(version, self.cohort.fingerprint(), variants, fit, self.config.n_pcs, matrix)
 
     @property
     def loco_key(self) -> str:
@@ -152,7 +158,8 @@ def _assemble(
         raise VariantMismatchError(f"No variant of '{data.model.path}' passes the filters of the model: relax them.")
     operator = GenotypeOperator(model, panel_bytes=shares.panel_bytes)
     scanned = _scanned(config, cohort, data, variants.scan, model.source)
-    analysis = Analysis(config, cohort, scanned, operator, record, shares.batch_bytes, known)
+    matrix = None if config.grm is None else GivenMatrix.open(config.grm, loco=config.fit.loco)
+    analysis = Analysis(config, cohort, scanned, operator, record, shares.batch_bytes, known, matrix)
     _record_inputs(analysis)
     _claim(analysis, overwrite=overwrite)
     return analysis
@@ -217,6 +224,8 @@ def _record_inputs(analysis: Analysis) -> None:
             record.add_input(name, store.path, store.fingerprint)
     for name, path in analysis.config.inputs.files().items():
         record.add_input(name, path)
+    if analysis.matrix is not None:
+        record.add_input("grm", analysis.matrix.path, analysis.matrix.fingerprint)
     record.counts["samples"] = dict(counts.get("samples", {}))
     record.dropped = [*counts.get("dropped", []), *record.dropped]
     for item in counts.get("dropped_covariates", []):
@@ -231,25 +240,9 @@ def _record_inputs(analysis: Analysis) -> None:
 
 def _claim(analysis: Analysis, *, overwrite: bool) -> None:
     """Make sure that the folder is new, or holds this very analysis, unfinished or finished."""
-    out = analysis.config.out
-    identity = content_hash(analysis.scan_key)
-    path = out / "analysis.json"
-    if path.exists():
-        try:
-            known = json.loads(path.read_text())["identity"]
-        except (ValueError, KeyError):
-            known = None
-        if known == identity and not overwrite:
-            analysis.earlier = _earlier_stages(out)
-            return
-        if not overwrite:
-            raise OutputError(
-                f"'{out}' holds the results of another analysis (other inputs or options): choose another --out, or pass "
-                "--overwrite to replace them."
-            )
-        for name in _OURS:
-            remove(out / name)
-    write_json(path, {"identity": identity, "command": analysis.config.command})
+    out, identity = analysis.config.out, content_hash(analysis.scan_key)
+    if claim_analysis(out, identity, analysis.config.command, _OURS, overwrite=overwrite):
+        analysis.earlier = _earlier_stages(out)
 
 
 def _earlier_stages(out: Path) -> dict[str, dict[str, Any]]:

@@ -28,8 +28,10 @@ from biolmm.components.fit import STEPS, ComponentConfig, choose_solver
 from biolmm.components.formula import Formula, parse_formula
 from biolmm.components.iterative import MIN_PROBES
 from biolmm.components.matrices import UserMatrix
+from biolmm.components.parts import TRAITS_AT_ONCE, FinishedParts
 from biolmm.components.profile import fit_candidates
 from biolmm.components.results import ComponentResults, results_text
+from biolmm.components.spec import ComponentTables
 from biolmm.covariance.genetic import GenotypePanel
 from biolmm.covariance.pedigree import Pedigree, read_pedigree
 from biolmm.covariance.variant_sets import MAF_EDGES, read_annotations
@@ -43,11 +45,12 @@ from biolmm.linalg.probes import row_keys
 from biolmm.memory import Need, StagePlan, default_budget_bytes
 from biolmm.pipeline.config import AnalysisConfig, Inputs
 from biolmm.pipeline.genotypes import AnalysisGenotypes
+from biolmm.pipeline.matrix import fingerprint_input
 from biolmm.pipeline.plan import PROCESS_BYTES
 from biolmm.pipeline.variants import choose_variants
 from biolmm.reml.fit import whole_restriction
 from biolmm.reml.spectrum import principal_components
-from biolmm.results.folder import claim_folder, write_tsv
+from biolmm.results.folder import ANALYSIS_JSON, claim_analysis, write_tsv
 from biolmm.results.record import RunRecord, package_version
 from biolmm.stages import content_hash
 from biolmm.store.data import GenotypeData
@@ -58,41 +61,9 @@ log = logging.getLogger(__name__)
 
 FIT_JSON = "fit.json"
 SUMMARY = "summary.txt"
-
-
-@dataclass(frozen=True)
-class ComponentTables:
-    """Files that names in a formula refer to.
-
-    Attributes
-    ----------
-    environment
-        A table by sample: environments, coordinates, families, batches.
-    features, matrices
-        Tables of features by sample, and matrices, by name.
-    annotations
-        A table by variant, or None.
-    regions
-        UCSC BED files by name.
-    pedigree
-        A `.fam` file or a table of IID, father, mother.
-    """
-
-    environment: Path | None = None
-    features: Mapping[str, Path] = field(default_factory=dict)
-    matrices: Mapping[str, Path] = field(default_factory=dict)
-    annotations: Path | None = None
-    regions: Mapping[str, Path] = field(default_factory=dict)
-    pedigree: Path | None = None
-
-    def files(self) -> dict[str, Path]:
-        """Return every file that is given, by name."""
-        single = {"environment": self.environment, "annotations": self.annotations, "pedigree": self.pedigree}
-        return {name: path for name, path in single.items() if path is not None} | {
-            f"{kind}:{name}": path
-            for kind, group in (("features", self.features), ("matrix", self.matrices), ("regions", self.regions))
-            for name, path in group.items()
-        }
+BLUP = "blup.tsv"
+PARTS = "parts"
+_OURS = (ANALYSIS_JSON, PARTS, FIT_JSON, "components.tsv", "fixed.tsv", BLUP, SUMMARY)
 
 
 @dataclass(frozen=True)
@@ -112,7 +83,7 @@ class ComponentAnalysis:
     """
 
     analysis: AnalysisConfig
-    formula: str
+    formula: str | Formula
     tables: ComponentTables = field(default_factory=ComponentTables)
     fit: ComponentConfig = field(default_factory=ComponentConfig)
 
@@ -135,7 +106,9 @@ def plan_components(config: ComponentAnalysis) -> list[StagePlan]:
 
 
 def run_components(config: ComponentAnalysis, *, overwrite: bool = False) -> ComponentResults:
-    """Read, fit, and write `components.tsv`, `fixed.tsv`, `fit.json` and `summary.txt`.
+    """Read, fit, and write `components.tsv`, `fixed.tsv`, `fit.json`, `summary.txt` and, with `fit.blup`, `blup.tsv`.
+
+    The same call after a kill goes on: traits that are finished are recognised in `parts/`.
 
     Raises
     ------
@@ -148,12 +121,13 @@ def run_components(config: ComponentAnalysis, *, overwrite: bool = False) -> Com
         plan = _plan(config, prepared)
         plan.check(config.analysis.resources.memory_bytes)
         key = _key(config, prepared)
-        claim_folder(out, FIT_JSON, key, overwrite=overwrite)
+        claim_analysis(out, key, config.analysis.command, _OURS, overwrite=overwrite)
         data = prepared.data.converted(out, overwrite=overwrite)
         spare = config.analysis.resources.memory_bytes - plan.peak_bytes
         genotypes = _genotypes(config.analysis, prepared, data.model, spare // 2)
         cohort = _with_components(config.analysis, prepared.cohort, genotypes)
-        results = _fit(prepared.formula, prepared.sources, cohort, genotypes, config.fit, spare)
+        finished = FinishedParts(out / PARTS, key)
+        results = _fit(prepared.formula, prepared.sources, cohort, genotypes, config.fit, spare, finished)
     settings = {
         "key": key,
         "formula": str(prepared.formula),
@@ -167,6 +141,8 @@ def run_components(config: ComponentAnalysis, *, overwrite: bool = False) -> Com
     results = replace(results, settings=settings)
     write_tsv(out / "components.tsv", results.table)
     write_tsv(out / "fixed.tsv", results.fixed)
+    if config.fit.blup:
+        write_tsv(out / BLUP, results.predictions(cohort))
     write_text(out / SUMMARY, results_text(results) + "\n")
     write_json(out / FIT_JSON, results.record())
     return results
@@ -196,7 +172,7 @@ def components(
     traits, covariates, environment
         Tables indexed by sample id (or with a column `IID` or `sample_id`).
     formula
-        For example `genetic + genetic:smoking + microbiome`.
+        For example `genetic + genetic:smoking + microbiome`, or a `Formula` of typed `Effect`s.
     features
         Tables of features by name.
     matrices
@@ -210,7 +186,7 @@ def components(
     n_threads
         Threads; every available processor by default.
     **options
-        Fields of `ComponentConfig`: `solver`, `seed`, `test`, `max_iterations`.
+        Fields of `ComponentConfig`: `solver`, `seed`, `test`, `max_iterations`, `blup`.
 
     Returns
     -------
@@ -252,7 +228,7 @@ def components(
 def _prepare(config: ComponentAnalysis) -> _Prepared:
     """Open, read and align everything; no genotype is read."""
     analysis = config.analysis
-    formula = parse_formula(config.formula)
+    formula = parse_formula(config.formula) if isinstance(config.formula, str) else config.formula
     data = AnalysisGenotypes.open(analysis.inputs)
     sources = _read_sources(config.tables, data.model, analysis.cohort.categorical)
     check_names(formula, sources)
@@ -368,11 +344,12 @@ def _fit(
     genotypes: StandardisedGenotypes | None,
     config: ComponentConfig,
     spare_bytes: int,
+    finished: FinishedParts | None = None,
 ) -> ComponentResults:
-    """Build the terms and fit them."""
+    """Build the terms and fit them; finished parts are taken as they are."""
     panel = None if genotypes is None else GenotypePanel(genotypes, panel_bytes=max(spare_bytes // 4, 2**26))
     candidates = build_terms(formula, sources, cohort.sample_id.tolist(), panel, max(spare_bytes, 0))
-    results = fit_candidates(candidates, cohort, config)
+    results = fit_candidates(candidates, cohort, config, finished)
     return replace(results, settings={"formula": str(formula), **results.settings})
 
 
@@ -399,6 +376,7 @@ def _plan(config: ComponentAnalysis, prepared: _Prepared) -> StagePlan:
     q = _count_terms(prepared.formula, prepared.sources, len(data.contig_id))
     solver = choose_solver(config.fit, n, q, cohort.n_traits)
     models = cohort.n_traits * (1 + (q if config.fit.test else 0))
+    at_once = min(cohort.n_traits, TRAITS_AT_ONCE[solver])
     row_bytes = data.encoding.row_bytes(n)
     genetic = any(effect.name in GENOTYPE_EFFECTS for effect in prepared.formula.effects)
     tables = sum(4 * n * len(table.columns) for table in prepared.sources.features.values())
@@ -420,8 +398,11 @@ def _plan(config: ComponentAnalysis, prepared: _Prepared) -> StagePlan:
         passes, columns = q, float(n)
     else:
         held = 1 + q + MIN_PROBES
-        needs.append(Need("probes and solutions", 4 * n * MIN_PROBES * (q + 1) + 4 * n * models * held * 6))
-        passes, columns = 4 + STEPS * 2 * 12, float(models * held)
+        columns = models * held * at_once / cohort.n_traits
+        needs.append(Need("probes and solutions", 4 * n * MIN_PROBES * (q + 1) + int(4 * n * columns * 6)))
+        passes = (4 + STEPS * 2 * 12) * -(-cohort.n_traits // at_once)
+    if config.fit.blup:
+        needs.append(Need("predictions", 8 * n * (q + 1) * (cohort.n_traits + 1)))
     return StagePlan(
         stage=f"components, {solver}",
         n_passes=passes if genetic else 0,
@@ -435,11 +416,10 @@ def _plan(config: ComponentAnalysis, prepared: _Prepared) -> StagePlan:
 def _key(config: ComponentAnalysis, prepared: _Prepared) -> str:
     """Name everything that the results depend on."""
     analysis = config.analysis
-    files = {
-        name: [str(path), path.stat().st_size, path.stat().st_mtime_ns] for name, path in config.tables.files().items()
-    }
+    files = {name: fingerprint_input(path) for name, path in config.tables.files().items()}
+    rows = {name: matrix.sample_id for name, matrix in prepared.sources.matrices.items()}
     return content_hash(
-        package_version("biolmm"), str(prepared.formula), files, asdict(config.fit), prepared.cohort.fingerprint(),
-        prepared.data.model.fingerprint, prepared.variants.tobytes(), asdict(analysis.model_filters), analysis.fit.alpha,
+        package_version("biolmm"), str(prepared.formula), files, rows, prepared.sources.categorical, asdict(config.fit),
+        prepared.cohort.fingerprint(), prepared.data.model.fingerprint, prepared.variants.tobytes(), asdict(analysis.model_filters), analysis.fit.alpha,
         analysis.fit.scale, analysis.n_pcs,
     )  # fmt: skip

@@ -129,6 +129,10 @@ class AnalysisConfig:
         Thresholds for the variants of the model; those for the scan are in `scan`.
     known_model
         Folder of a model of the same samples, covariates and settings, whose spectra are reused.
+    grm
+        With the exact methods, a relatedness matrix of biolmm, GCTA or PLINK instead of that of the genotypes.
+    ld_scores
+        Prefix of LD scores, on which the statistics are regressed for the report.
     """
 
     inputs: Inputs
@@ -142,6 +146,8 @@ class AnalysisConfig:
     ssf: bool = False
     model_filters: VariantFilters = field(default_factory=VariantFilters)
     known_model: Path | None = None
+    grm: Path | None = None
+    ld_scores: str | None = None
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -149,6 +155,11 @@ class AnalysisConfig:
             raise ParameterError(f"{self.n_pcs} principal components were asked for but must be between 0 and 100.")
         if self.method not in METHODS:
             raise ParameterError(f"There is no method {self.method!r}: use one of {', '.join(METHODS)}.")
+        if self.grm is not None and self.method not in EXACT_METHODS:
+            raise ParameterError(
+                f"--grm is for --method exact and exact-p3d: --method {self.method} makes its matrix of genotypes, see "
+                "--model-genotypes."
+            )
 
     def parameters(self) -> dict[str, Any]:
         """Return what `run.json` records."""
@@ -156,7 +167,9 @@ class AnalysisConfig:
         return {
             "method": self.method,
             "n_pcs": self.n_pcs,
+            "grm": None if self.grm is None else str(self.grm),
             "ssf": self.ssf,
+            "ld_scores": self.ld_scores,
             "fit": asdict(self.fit),
             "scan": asdict(self.scan),
             "cohort": cohort,

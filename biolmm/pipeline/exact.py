@@ -44,6 +44,8 @@ def exact_scan(analysis: Analysis) -> ExactScan:
     """Put traits, genotypes and relatedness of an analysis together."""
     config = analysis.config
     exact = ExactConfig(loco=config.fit.loco, fixed_ratio=config.method == "exact-p3d", filters=config.scan.filters)
+    if analysis.matrix is not None:
+        return analysis.matrix.scan(analysis.cohort, analysis.scanned, exact)
     return ExactScan.of(analysis.operator, analysis.cohort, analysis.scanned, exact)
 
 
@@ -63,7 +65,7 @@ def exact_stages(analysis: Analysis) -> None:
         cost["read_bytes"] = analysis.scanned.n_bytes * cost["passes"]
     record.counts["variants"] = {
         "genotypes": analysis.scanned.store.n_variants,
-        "model": analysis.operator.n_variants,
+        "model": analysis.operator.n_variants if analysis.matrix is None else analysis.matrix.n_variants,
         "scanned": summary.n_variants,
         "monomorphic": summary.n_monomorphic,
     }

@@ -20,6 +20,7 @@ from biolmm.files.lists import read_id_list
 from biolmm.files.tables import read_table
 from biolmm.pipeline.config import AnalysisConfig
 from biolmm.pipeline.genotypes import AnalysisGenotypes
+from biolmm.pipeline.matrix import GivenMatrix
 from biolmm.reml.fit import FitConfig
 from biolmm.reml.model import MODEL_FOLDER, NullModel, open_model
 from biolmm.reml.spectrum import SpectrumConfig
@@ -47,7 +48,13 @@ def read_cohort(config: AnalysisConfig, genotypes: AnalysisGenotypes) -> Cohort:
         keep=read_id_list(inputs.keep) if inputs.keep else config.cohort.keep,
         remove=read_id_list(inputs.remove, may_be_empty=True) if inputs.remove else config.cohort.remove,
     )
-    cohort = align_cohort(genotypes.model.sample_id, traits, covariates, chosen, genotypes.shared_samples())
+    available, why = genotypes.shared_samples(), "not in the genotypes to be scanned"
+    if config.grm is not None:
+        held = GivenMatrix.open(config.grm, loco=config.fit.loco).holds(genotypes.model.sample_id)
+        available = available & held
+    cohort = align_cohort(genotypes.model.sample_id, traits, covariates, chosen, available)
+    for step in cohort.counts["dropped"] if config.grm is not None else ():
+        step["why"] = f"{why}, or not in the matrix of --grm" if step["why"] == why else step["why"]
     spare = cohort.n_samples - 1 - len(cohort.covariate_names)
     if config.n_pcs >= spare:
         raise ParameterError(

@@ -134,6 +134,7 @@ def _stage(
         n_passes=n_passes,
         read_bytes=n_passes * shape.pass_bytes,
         flop=2.0 * products * shape.n_samples * shape.n_variants * column_passes,
+        panel_bytes=_block(shape, column_passes / n_passes),
         needs=(*_common(shape), *needs),
     )
 
@@ -190,14 +191,15 @@ def _plan_exact(shape: Shape) -> list[StagePlan]:
 
 
 def _exact_shape(config: AnalysisConfig, shape: Shape) -> ExactShape:
+    n = shape.n_samples
     return ExactShape(
-        n_samples=shape.n_samples,
-        n_variants=shape.n_variants,
+        n_samples=n,
+        n_variants=0 if config.grm else shape.n_variants,
         n_scanned=shape.n_scanned,
         n_traits=shape.n_traits,
         n_systems=shape.n_systems,
         n_matrices=1 + (shape.n_contigs if config.fit.loco else 0),
-        read_bytes=shape.pass_bytes,
+        read_bytes=4 * n * n if config.grm else shape.pass_bytes,
         scan_bytes=shape.n_scanned * shape.scan_row_bytes,
         n_covariates=shape.n_covariates + config.n_pcs,
     )
@@ -226,5 +228,6 @@ def _plan_scan(config: AnalysisConfig, shape: Shape, solver: str) -> StagePlan:
         read_bytes=shape.n_scanned * shape.scan_row_bytes,
         written_bytes=int(60 * shape.n_scanned * shape.n_traits),
         flop=2.0 * shape.n_samples * shape.n_scanned * columns,
+        panel_bytes=_block(shape, columns),
         needs=(*_common(shape), *needs),
     )

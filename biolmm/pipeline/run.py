@@ -9,6 +9,7 @@ from pathlib import Path
 
 from biolmm.chunks import threads
 from biolmm.errors import ParameterError
+from biolmm.files.ldscore_files import read_ld_scores
 from biolmm.mirror import mirrored
 from biolmm.pipeline.analysis import prepare, prepare_from_model, start_record, warnings_in
 from biolmm.pipeline.config import EXACT_METHODS, AnalysisConfig
@@ -113,6 +114,8 @@ def _running(config: AnalysisConfig) -> Iterator[tuple[AnalysisConfig, RunRecord
         out = stack.enter_context(mirrored(config.out, config.resources.scratch))
         config = replace(config, out=out)
         record = start_record(config)
+        if config.ld_scores is not None:
+            read_ld_scores(config.ld_scores).counts()  # damaged ones are refused before the work, not after it
         stack.enter_context(threads(config.resources.threads))
         stack.enter_context(warnings_in(record))
         yield config, record

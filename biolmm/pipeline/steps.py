@@ -18,6 +18,7 @@ from biolmm.association.setup import ScanSetup, prepare_scan
 from biolmm.linalg.probes import row_keys
 from biolmm.loco import solve_predictors
 from biolmm.pipeline.analysis import Analysis
+from biolmm.pipeline.calibration import calibrate_scan
 from biolmm.reml.fit import fit_null_model, whole_restriction
 from biolmm.reml.model import LOCO_NAME, NULL_NAME, NullModel
 from biolmm.reml.spectrum import principal_components
@@ -209,7 +210,7 @@ def scan_stage(analysis: Analysis, setup: ScanSetup) -> ScanSummary:
 
 
 def finish(analysis: Analysis) -> RunRecord:
-    """Write the record, the GWAS-SSF files where they are wanted, and the report."""
+    """Write the record, the GWAS-SSF files and the regression on LD scores where they are wanted, and the report."""
     config, record = analysis.config, analysis.record
     record.write(config.out, finished=False)
     if config.ssf:
@@ -217,6 +218,9 @@ def finish(analysis: Analysis) -> RunRecord:
             (config.out / "ssf").mkdir(exist_ok=True)
             for trait in analysis.cohort.trait_names:
                 write_ssf(config.out, trait, config.out / "ssf" / f"{quote_name(trait)}.tsv.gz")
+    if config.ld_scores is not None:
+        with analysis.stage("LD score regression"):
+            calibrate_scan(config.out, config.ld_scores)
     record.write(config.out)
     with analysis.stage("report"):
         from biolmm.report import write_report  # matplotlib is slow to import and only wanted here

@@ -36,6 +36,7 @@ class Tables:
     loco: pd.DataFrame | None
     eigen: pd.DataFrame | None
     pcs: pd.DataFrame | None
+    ldsc: pd.DataFrame | None
 
     @classmethod
     def read(cls, results_dir: Path) -> Tables:
@@ -89,7 +90,7 @@ def gather(results_dir: Path, max_figures: int) -> ReportData:
         _trait_section(results_dir, name, tables.leads, name in mixed, name in linear, index < max_figures)
         for index, name in enumerate(names)
     ]
-    verdicts = judge(tables.h2, tables.gamma, tables.loco, tables.leads, tables.eigen)
+    verdicts = judge(tables.h2, tables.gamma, tables.loco, tables.leads, tables.eigen, tables.ldsc)
     return ReportData(record, tables, traits, verdicts, _warnings(record), _figures(tables))
 
 

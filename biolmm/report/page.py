@@ -93,6 +93,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "n_good": levels.count(GOOD),
         "attention": [v for v in data.verdicts if v.level in (FAIR, POOR)],
         "h2": _rows(tables.h2),
+        "ldsc": _rows(tables.ldsc),
         "solvers": record.get("traits", {}),
         "gamma": _gamma_rows(tables.gamma),
         "loco": _worst_solves(tables.loco),

@@ -28,6 +28,16 @@ EIGEN_RESIDUAL = (1e-2, 5e-2)
 """Residual ‖Ku − θu‖ of the eigenpairs relative to θ."""
 
 
+LDSC_EXCESS = (0.05, 0.15)
+"""LD score intercept minus 1, where it is more than two standard errors from 0."""
+
+LDSC_RATIO = (0.1, 0.2)
+"""Share of the inflation that is not by LD; 0.05 to 0.1 is usual for polygenic traits of large cohorts (Loh et al. 2018)."""
+
+LDSC_ERROR = 0.05
+"""Standard error of the intercept beyond which it tells nothing."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """One check: what was measured, what is asked for, how it came out, and what to do if it did not."""
@@ -45,6 +55,7 @@ def judge(
     loco: pd.DataFrame | None,
     leads: pd.DataFrame | None,
     eigen: pd.DataFrame | None,
+    ldsc: pd.DataFrame | None = None,
 ) -> list[Verdict]:
     """Judge every approximation of which the run left a table, in the order of the computation."""
     verdicts = [
@@ -53,6 +64,8 @@ def judge(
         None if loco is None or loco.empty else _loco(loco),
         None if gamma is None or gamma.empty else _gamma(gamma),
         None if leads is None or leads.empty else _leads(leads),
+        None if ldsc is None or ldsc.empty else _intercept(ldsc),
+        None if ldsc is None or ldsc["ratio"].isna().all() else _ratio(ldsc),
     ]
     return [verdict for verdict in verdicts if verdict is not None]
 
@@ -164,3 +177,79 @@ def _eigenpairs(eigen: pd.DataFrame) -> Verdict:
     measured = f"{significant(float(residual[worst]))} at worst (component {eigen['component'].iloc[worst]})"
     wanted = f"relative residual at most {significant(EIGEN_RESIDUAL[0], 1)}"
     return Verdict("Eigenpairs", level, measured, wanted, text)
+
+
+_LEVELS = (GOOD, FAIR, POOR)
+
+
+def _worst(levels: list[str], sizes: list[float]) -> int:
+    """Find the trait of the worst level, the one furthest out among several."""
+    return max(range(len(levels)), key=lambda i: (_LEVELS.index(levels[i]), abs(np.nan_to_num(sizes[i]))))
+
+
+def _intercept(ldsc: pd.DataFrame) -> Verdict:
+    """Judge confounding and deflation by the LD score intercept; one that grows with a polygenic signal alone is good."""
+    name, wanted = "LD score intercept", f"within two standard errors or {LDSC_EXCESS[0]:g} of 1, or a small ratio"
+    rows = [
+        (float(row.intercept) - 1, float(row.intercept_se), float(row.ratio)) for row in ldsc.itertuples(index=False)
+    ]
+    levels = [_intercept_level(*row) for row in rows]
+    worst = _worst(levels, [row[0] for row in rows])
+    excess, error, _ = rows[worst]
+    trait, level = str(ldsc["trait"].iloc[worst]), levels[worst]
+    if np.isnan(excess):
+        return Verdict(name, level, f"not estimated for {trait}", wanted, "The regression had too few variants.")
+    measured = f"{fixed(1 + excess, 3)} ± {fixed(error, 3)}{'' if len(ldsc) == 1 else f' at worst ({trait})'}"
+    if level == GOOD:
+        text = "No sign of confounding: what inflates the statistics grows with LD, as a polygenic trait does."
+    elif abs(excess) <= 2 * error:
+        text = (
+            "The standard error is too large to show or exclude confounding: use LD scores that share more variants "
+            "with the scan."
+        )
+    elif excess < 0:
+        text = (
+            "The statistics are too small: was genomic control applied before, are the LD scores of another ancestry, "
+            "or is N not what it says?"
+        )
+    else:
+        text = (
+            "Inflation that does not grow with LD, as by structure or relatives the model does not carry: add "
+            "principal components (--pcs 10), look for relatives and batches (biolmm qc), and take LD scores of the "
+            "cohort's ancestry."
+        )
+    return Verdict(name, level, measured, wanted, text)
+
+
+def _intercept_level(excess: float, error: float, ratio: float) -> str:
+    if np.isnan(excess):
+        return FAIR
+    if abs(excess) <= LDSC_EXCESS[0]:
+        return GOOD
+    if abs(excess) <= 2 * error:
+        return GOOD if error <= LDSC_ERROR else FAIR
+    if excess > 0 and ratio <= LDSC_RATIO[0]:
+        return GOOD
+    return FAIR if abs(excess) <= LDSC_EXCESS[1] else POOR
+
+
+def _ratio(ldsc: pd.DataFrame) -> Verdict:
+    """Judge the share of inflation that is not by LD, of traits that have a share at all."""
+    known = ldsc[ldsc["ratio"].notna()]
+    ratios, errors = (known[column].to_numpy(dtype=float).tolist() for column in ("ratio", "ratio_se"))
+    levels = [
+        GOOD if ratio <= 2 * error else level_of(ratio, LDSC_RATIO) for ratio, error in zip(ratios, errors, strict=True)
+    ]
+    worst = _worst(levels, [max(ratio, 0.0) for ratio in ratios])
+    level, trait = levels[worst], str(known["trait"].iloc[worst])
+    text = {
+        GOOD: "Of the inflation nothing, or no more than usual, is by something else than LD.",
+        FAIR: "More of the inflation than usual is not by LD; check structure, relatives and the ancestry of the LD scores.",
+        POOR: "Much of the inflation is not by LD: add principal components (--pcs 10), check relatives and batches, and "
+        "take LD scores of the cohort's ancestry before believing weak associations.",
+    }[level]
+    measured = (
+        f"{fixed(ratios[worst], 3)} ± {fixed(errors[worst], 3)}{'' if len(ldsc) == 1 else f' at worst ({trait})'}"
+    )
+    wanted = f"at most {LDSC_RATIO[0]:g}, or within two standard errors of 0"
+    return Verdict("LD score ratio", level, measured, wanted, text)

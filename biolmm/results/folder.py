@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from biolmm.atomic import atomic_path, remove, saving
+from biolmm.atomic import atomic_path, remove, saving, write_json
 from biolmm.errors import OutputError
 from biolmm.results.tables import MISSING
+
+ANALYSIS_JSON = "analysis.json"
+"""Says which analysis a folder belongs to."""
 
 
 def claim_folder(out: Path, name: str, key: str, owned: Sequence[str] = (), *, overwrite: bool = False) -> None:
@@ -50,6 +53,54 @@ def claim_folder(out: Path, name: str, key: str, owned: Sequence[str] = (), *, o
         out.mkdir(parents=True, exist_ok=True)
         for file in (name, *owned):
             remove(out / file)
+
+
+def claim_analysis(
+    out: Path, identity: str, command: str, owned: Sequence[str] = (), *, overwrite: bool = False
+) -> bool:
+    """Make sure that a folder is new, or holds this very analysis, unfinished or finished, as `analysis.json` says.
+
+    Parameters
+    ----------
+    out
+        The folder.
+    identity
+        What the results depend on.
+    command
+        For whoever finds the folder.
+    owned
+        Files and folders of an analysis, which are removed with `overwrite`.
+    overwrite
+        Replace what is there.
+
+    Returns
+    -------
+    bool
+        Whether an earlier run of this analysis may have left something to go on with.
+
+    Raises
+    ------
+    OutputError
+        When the folder holds another analysis, or cannot be written to.
+    """
+    path = out / ANALYSIS_JSON
+    if path.exists():
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))["identity"]
+        except (ValueError, KeyError, TypeError):
+            known = None
+        if known == identity and not overwrite:
+            return True
+        if not overwrite:
+            raise OutputError(
+                f"'{out}' holds the results of another analysis (other inputs or options): choose another --out, or pass "
+                "--overwrite to replace them."
+            )
+        with saving(out):
+            for name in owned:
+                remove(out / name)
+    write_json(path, {"identity": identity, "command": command})
+    return False
 
 
 def write_tsv(path: Path, table: pd.DataFrame) -> Path:

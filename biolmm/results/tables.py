@@ -18,6 +18,8 @@ EIGEN_COLUMNS = ("component", "eigenvalue", "residual")
 GAMMA_COLUMNS = ("trait", "maf_class", "n_variants", "gamma", "gamma_se")
 LOCO_COLUMNS = ("trait", "contig", "iterations", "relative_residual", "converged")
 PCS_COLUMNS = ("sample_id",)
+LDSC_COLUMNS = ("trait", "n_variants", "mean_chisq", "lambda_gc", "h2", "h2_se", "intercept", "intercept_se", "ratio",
+                "ratio_se", "flags")  # fmt: skip
 
 TABLES: dict[str, tuple[str, ...]] = {
     "h2": schema.H2_COLUMNS,
@@ -26,10 +28,11 @@ TABLES: dict[str, tuple[str, ...]] = {
     "loco": LOCO_COLUMNS,
     "eigen": EIGEN_COLUMNS,
     "pcs": PCS_COLUMNS,
+    "ldsc": LDSC_COLUMNS,
 }
 """Tables by name and their columns in order; `pcs` has PC1, PC2, … after its first."""
 
-_TEXT = {"trait", "chromosome", "effect_allele", "other_allele", "rsid", "maf_class", "contig", "sample_id"}
+_TEXT = {"trait", "chromosome", "effect_allele", "other_allele", "rsid", "maf_class", "contig", "sample_id", "flags"}
 _INTEGER = {
     "n", "base_pair_location", "locus_start_bp", "locus_end_bp", "n_significant", "n_variants", "iterations",
     "component",

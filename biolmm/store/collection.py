@@ -31,6 +31,7 @@ from biolmm.store.vcz import is_vcz, open_vcz
 AskedEncoding = Literal["auto", "calls", "dosage8", "dosage16"]
 """How rows are to be encoded; `auto` is `dosage8` where a file has dosages, else `calls`."""
 
+FEMALE = 2
 _KEPT_CHUNKS = 256
 """Chunks whose quality each process remembers: at most 16 MiB."""
 
@@ -72,6 +73,8 @@ class Collection:
     """Hash of the tables, and of the name, size and time of change of each file."""
     parts: tuple[Part, ...] = field(repr=False)
     runs: Runs = field(repr=False)
+    haploid: tuple[tuple[int, int], ...] = ()
+    """Half-open ranges of the variants at which somebody has one allele: X and Y of men, mitochondria."""
     tables: Tables | None = field(repr=False, default=None)
 
     @classmethod
@@ -154,6 +157,7 @@ class Collection:
                 for source, columns in zip(sources, matched.columns, strict=True)
             ),
             runs=ordered.runs,
+            haploid=_haploid_ranges(people, variants),
             tables=Tables(people, variants, tuple(file for source in sources for file in source.files), provenance),
         )
 
@@ -200,10 +204,18 @@ class Collection:
                     for target in measured:
                         target[place] = np.nan
                 elif encoding.is_dosage:
-                    quality = block_quality(block, encoding)
+                    haploid = np.zeros(len(block.rows), dtype=bool)
+                    haploid[wanted - first] = self._has_haploid(start + place)
+                    quality = block_quality(block, encoding, has_haploid=haploid)
                     for target, values in zip(measured, (quality.info, quality.r2), strict=True):
                         target[place] = values[picked]
         return DecodedRows(rows, Quality(*measured) if measured else None)
+
+    def _has_haploid(self, variants: NDArray[np.int64]) -> NDArray[np.bool_]:
+        found = np.zeros(len(variants), dtype=bool)
+        for start, stop in self.haploid:
+            found |= (variants >= start) & (variants < stop)
+        return found
 
     def read_rows(self, chunk: int) -> Rows:
         """Read the encoded rows of a chunk, and remember their quality.
@@ -358,6 +370,14 @@ def _choose_encoding(sources: Sequence[Source], asked: AskedEncoding) -> Encodin
         return Encoding(asked)
     except ValueError:
         raise ParameterError(f"encoding is '{asked}': give auto, calls, dosage8 or dosage16.") from None
+
+
+def _haploid_ranges(samples: SampleTable, variants: VariantTable) -> tuple[tuple[int, int], ...]:
+    """Find the runs of variants at which somebody has one allele; a file that does not say who has no quality there."""
+    some = {"MT", "X", "Y"} if np.any(samples.sex != FEMALE) else {"MT"}
+    here = np.array([name in some for name in variants.contig_id], dtype=bool)[variants.contig]
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], here, [False]]).astype(np.int8)))
+    return tuple((int(start), int(stop)) for start, stop in edges.reshape(-1, 2))
 
 
 def _fingerprint(identities: Sequence[dict[str, Any]], tables: str, encoding: Encoding, matched: MatchedSamples) -> str:

@@ -22,7 +22,7 @@ class Quality:
     info
         (b,) IMPUTE's INFO, from genotype probabilities.
     r2
-        (b,) Minimac's R²: from haplotype dosages where they are phased, else Var(dosage) / 2p(1−p).
+        (b,) Minimac's R²: from haplotype dosages where they are phased, else from the variance of the dosage; see `store.quality`.
     """
 
     info: NDArray[np.float32]

@@ -27,24 +27,45 @@ This page is generated from the commands by `tests/cli/test_reference.py`.
 
 
 def page() -> str:
-    """Write the reference of every command."""
+    """Write the reference of every command, and of every command of a group."""
     lines = [HEADER.strip()]
-    for name, command in cli.commands.items():
-        context = click.Context(command, info_name=f"biolmm {name}", max_content_width=110)
-        required = [
-            f"{option.opts[0]} {option.metavar}"
-            for option in command.params
-            if isinstance(option, click.Option) and option.required
-        ]
-        usage = (
-            command.get_usage(context).removeprefix("Usage: ").replace("[OPTIONS]", "[OPTIONS] " + " ".join(required))
-        )
-        lines += ["", f"## {name}", "", str(command.help), "", f"    {' '.join(usage.split())}", ""]
+    for name, command in every_command():
+        level = "###" if " " in name else "##"
+        lines += ["", f"{level} {name}", "", str(command.help), "", f"    {_usage(name, command)}", ""]
         options = [option for option in command.params if isinstance(option, click.Option)]
         if options:
             lines += ["| option | default | meaning |", "|---|---|---|"]
             lines += [_row(option) for option in options]
+        elif isinstance(command, click.Group):
+            lines += [
+                f"* [{name} {sub}](#{f'{name} {sub}'.replace(' ', '-')}): {each.get_short_help_str(200)}"
+                for sub, each in command.commands.items()
+            ]
     return "\n".join(lines) + "\n"
+
+
+def every_command(group: click.Group = cli, prefix: str = "") -> list[tuple[str, click.Command]]:
+    """List all commands, those of a group after it, as they are typed."""
+    found: list[tuple[str, click.Command]] = []
+    for name, command in group.commands.items():
+        found.append((prefix + name, command))
+        if isinstance(command, click.Group):
+            found += every_command(command, f"{prefix}{name} ")
+    return found
+
+
+def _usage(name: str, command: click.Command) -> str:
+    """Write how a command is called, with the options that it needs."""
+    context = click.Context(command, info_name=f"biolmm {name}", max_content_width=110)
+    required = [
+        f"{option.opts[0]} {option.metavar}"
+        for option in command.params
+        if isinstance(option, click.Option) and option.required
+    ]
+    usage = command.get_usage(context).removeprefix("Usage: ").replace("[OPTIONS]", "[OPTIONS] " + " ".join(required))
+    if isinstance(command, click.Group):
+        usage = usage.replace("[OPTIONS]", "").replace("[ARGS]...", "…")
+    return " ".join(usage.split())
 
 
 def _row(option: click.Option) -> str:
@@ -74,6 +95,13 @@ def test_every_column_is_documented() -> None:
         assert not [column for column in columns if f"`{column}`" not in text], name
 
 
+def test_commands_of_groups_are_listed() -> None:
+    text = page()
+    for name in ("sumstats add", "ldsc h2"):
+        assert f"\n### {name}\n" in text and f"](#{name.replace(' ', '-')})" in text
+    assert "biolmm ldsc h2 [OPTIONS] --ld-scores PREFIX STATISTICS..." in text
+
+
 def test_the_commands_that_others_call_are_there() -> None:
     assert set(COMMANDS) <= set(cli.commands)
 
@@ -96,7 +124,7 @@ def test_a_scan_does_as_the_model_was_fitted() -> None:
 
 
 def test_everything_is_explained() -> None:
-    for name, command in cli.commands.items():
+    for name, command in every_command():
         assert command.help, name
         assert all(option.help for option in command.params if isinstance(option, click.Option)), name
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +67,7 @@ def test_a_folder_of_other_results_is_left_alone(disk: Disk, tmp_path: Path) -> 
     first = succeed(*arguments(disk, out, "genetic", "--no-test", "--trait", "trait1"))
     assert succeed(*arguments(disk, out, "genetic", "--no-test", "--trait", "trait1")) == first
     refused = run_command(*arguments(disk, out, "microbiome", "--trait", "trait1"))
-    assert refused.code == 2 and "holds results of other inputs" in refused.err
+    assert refused.code == 2 and "holds the results of another analysis" in refused.err
     succeed(*arguments(disk, out, "microbiome", "--trait", "trait1", "--overwrite"))
 
 
@@ -92,6 +96,60 @@ def test_both_solvers_and_files_give_the_same(disk: Disk, tmp_path: Path) -> Non
     np.testing.assert_allclose(found.share, exact.share, atol=1e-6)
 
 
+def test_a_specification_is_its_formula(disk: Disk, tmp_path: Path) -> None:
+    formula = "genetic(contigs) + microbiome + residual:batch"
+    succeed(*arguments(disk, tmp_path / "formula", formula, "--trait", "trait1", "--no-test"))
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(
+        "terms:\n  - {effect: genetic, sets: [contigs]}\n  - microbiome\n  - {effect: residual, by: batch}\n"
+        f"environment: {disk.folder}/env.tsv\nfeatures: {{microbiome: {disk.folder}/taxa.tsv}}\n"
+    )
+    given = ("components", *disk.inputs(), "--spec", spec, "--trait", "trait1", "--no-test")
+    succeed(*given, "--out", tmp_path / "spec")
+    one, other = ((tmp_path / name / "components.tsv").read_text() for name in ("formula", "spec"))
+    assert one == other
+    assert json.loads((tmp_path / "spec" / "fit.json").read_text())["formula"] == formula
+    refused = run_command(*given, "--out", tmp_path / "no", "--environment", f"{disk.folder}/env.tsv")
+    assert (refused.code, "environment is given twice" in refused.err) == (2, True)
+    for more in ((), ("--formula", "genetic", "--spec", str(spec))):
+        refused = run_command("components", *disk.inputs(), "--out", tmp_path / "no", *more)
+        assert (refused.code, "give the random effects once" in refused.err) == (2, True)
+
+
+def test_killed_it_goes_on_to_the_same_numbers(disk: Disk, tmp_path: Path) -> None:
+    """Of two traits and six ranges, no part that was finished is fitted again."""
+    places = pd.read_csv(disk.folder / "env.tsv", sep="\t")
+    rng = np.random.default_rng(3)
+    places[["x", "y"]] = rng.uniform(0, 1, (len(places), 2))
+    places.to_csv(tmp_path / "env.tsv", sep="\t", index=False)
+    more = ("--environment", f"{tmp_path}/env.tsv", "--formula", "genetic + microbiome + spatial(x, y)", "--blup")
+    given = ["components", *disk.inputs(), "--features", f"microbiome={disk.folder}/taxa.tsv", *more, "--out"]
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    succeed(*given, whole)
+    command = [sys.executable, "-m", "biolmm.cli", *given, str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline and len(list(out.glob("parts/*.json"))) < 2:
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (out / "fit.json").exists()
+    finished = {path: path.stat().st_mtime_ns for path in out.glob("parts/*.done.json")}
+    assert finished
+    refused = run_command(*arguments(disk, out, "genetic"))
+    assert refused.code == 2 and "holds the results of another analysis" in refused.err
+    succeed(*given, out)
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    for name in ("components.tsv", "fixed.tsv", "blup.tsv", "summary.txt"):
+        assert (out / name).read_text() == (whole / name).read_text()
+    table = pd.read_csv(out / "blup.tsv", sep="\t")
+    assert table.columns.tolist()[3:] == ["genetic", "microbiome", "spatial(x, y)", "total"]
+    assert len(table) == 2 * 148
+    succeed(*arguments(disk, out, "genetic", "--no-test", "--trait", "trait1", "--overwrite"))
+    assert not (out / "blup.tsv").exists()
+    assert not any(path.exists() for path in finished)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -99,6 +157,8 @@ def test_both_solvers_and_files_give_the_same(disk: Disk, tmp_path: Path) -> Non
         (("--matrix", "a=x.npy", "--matrix", "a=y.npy"), "--matrix names 'a' twice"),
         (("--annotations", "a.tsv", "--annotations", "b.tsv"), "was given 2 tables"),
         (("--pcs", "400"), "principal components"),
+        (("--formula", "spatial(smoking, smoking, range=wide)"), "has no range 'wide': give a positive number"),
+        (("--formula", "spatial(smoking, smoking, range=-1)"), "has no range '-1'"),
         (("--categorical", "smokng"), "--categorical smokng: neither the covariates nor --environment"),
     ],
 )

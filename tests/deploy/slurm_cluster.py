@@ -56,7 +56,7 @@ MinJobAge=600
 InactiveLimit=0
 MailProg=/bin/true
 {nodes}
-PartitionName=main Nodes={names} Default=YES MaxTime=01:00:00 State=UP DefMemPerCPU=500
+PartitionName=main Nodes={names} Default=YES MaxTime=INFINITE State=UP DefMemPerCPU=500
 """
 
 
@@ -169,7 +169,11 @@ class SlurmCluster:
 
     def wait(self, job: str, seconds: float = 120) -> tuple[str, int]:
         """Wait for a job's end; return its state and the exit code of its script."""
-        wait_for(lambda: self.state(job) in ENDED, seconds, f"job {job}, which is {self.state(job)}")
+        try:
+            wait_for(lambda: self.state(job) in ENDED, seconds, f"the end of job {job}")
+        except TimeoutError as late:
+            shown = self.show(job)
+            raise TimeoutError(f"{late}: it is {shown['JobState']} ({shown['Reason']})") from None
         shown = self.show(job)
         return shown["JobState"], int(shown["ExitCode"].split(":")[0])
 

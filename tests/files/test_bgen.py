@@ -102,6 +102,8 @@ def check_block(block: Block, encoding: Encoding, expected: list[Expected]) -> N
     np.testing.assert_allclose(block.expected_squares, [float(row.expected_squares) for row in expected], **close)
     assert block.haploid_count is not None
     assert block.haploid_count.tolist() == [row.haploid_count for row in expected]
+    assert block.haploid_dosage_sum is not None
+    np.testing.assert_allclose(block.haploid_dosage_sum, [float(row.haploid_dosage_sum) for row in expected], **close)
     haplotypes = [np.nan if row.haplotype_squares is None else float(row.haplotype_squares) for row in expected]
     if np.isnan(haplotypes).all():
         assert block.haplotype_squares is None

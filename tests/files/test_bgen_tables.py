@@ -272,7 +272,9 @@ def test_a_given_sample_file_in_another_order_is_refused(
     given = sample_file(tmp_path / "other.sample", SAMPLE_ROWS)
     assert open_bgen(path, given).samples.sample_id.tolist() == ["S1", "S2", "S3"]
     sample_file(given, [SAMPLE_ROWS[i] for i in (0, 2, 1)])
-    wrong = rf"other\.sample names .* in another order: at sample 2, {ids[2]} instead of {ids[1]}\. Genotypes go by place"
+    wrong = (
+        rf"other\.sample names .* in another order: at sample 2, {ids[2]} instead of {ids[1]}\. Genotypes go by place"
+    )
     with pytest.raises(SampleMismatchError, match=wrong):
         open_bgen(path, given)
     assert not caplog.records

@@ -55,7 +55,9 @@ def test_h2_writes_its_tables(disk: Path, tmp_path: Path) -> None:
     assert known is not None
     assert known["h2"].tolist() == h2["h2"].tolist()
     record = json.loads((out / "h2.json").read_text())
-    assert {stage["name"]: stage["passes"] for stage in record["stages"]}["haseman-elston"] == 3  # two, and one for the explicit matrix
+    assert {stage["name"]: stage["passes"] for stage in record["stages"]}[
+        "haseman-elston"
+    ] == 3  # two, and one for the explicit matrix
     shares = read_heritability_table(out, "partitioned").groupby("trait")["h2"].sum()
     total = read_heritability_table(out, "partitioned").groupby("trait")["total_h2"].first()
     np.testing.assert_allclose(shares, total)

@@ -179,6 +179,7 @@ class Expected:
     haplotype_squares: Fraction | None
     haploid_count: int
     """−1 where the layout cannot say it."""
+    haploid_dosage_sum: Fraction
 
 
 def expected_row(variant: Variant, alt: int, layout: int = 2) -> Expected:
@@ -208,5 +209,6 @@ def expected_row(variant: Variant, alt: int, layout: int = 2) -> Expected:
                 chances[copies] = chances.get(copies, Fraction(0)) + p
         dosages.append(scale * sum((n * p for n, p in chances.items()), Fraction(0)))
         squares += scale**2 * sum(n * n * p for n, p in chances.items())
-    haploid = sum(d is not None and z == 1 for d, z in zip(dosages, variant.ploidy, strict=True))
-    return Expected(tuple(dosages), squares, haplotypes if variant.phased else None, -1 if layout == 1 else haploid)
+    haploid = [d for d, z in zip(dosages, variant.ploidy, strict=True) if d is not None and z == 1]
+    count = -1 if layout == 1 else len(haploid)
+    return Expected(tuple(dosages), squares, haplotypes if variant.phased else None, count, sum(haploid, Fraction(0)))

@@ -84,12 +84,23 @@ def test_miami_turns_the_lower_half_and_has_one_scale() -> None:
 
 def test_forest_draws_intervals_diamonds_and_heterogeneity() -> None:
     beta, se = np.array([0.1, 0.3, np.nan, -0.05]), np.array([0.05, 0.08, np.nan, 0.06])
-    figure = forest(["A", "B", "C", "D"], beta, se, [Summary("Fixed effects", 0.11, 0.03, 12.3), Summary("Random effects", 0.1, 0.1)],
-                    n=np.array([1000, 2000, np.nan, 900]), i_squared=0.83, q_neg_log10_p=4.2, tau2=0.02)  # fmt: skip
+    figure = forest(
+        ["A", "B", "C", "D"],
+        beta,
+        se,
+        [Summary("Fixed effects", 0.11, 0.03, 12.3), Summary("Random effects", 0.1, 0.1)],
+        n=np.array([1000, 2000, np.nan, 900]),
+        i_squared=0.83,
+        q_neg_log10_p=4.2,
+        tau2=0.02,
+    )
     axes = figure.axes[0]
     segments = axes.collections[0].get_segments()
-    np.testing.assert_allclose([line[:, 0] for line in segments], [[b - 1.959964 * s, b + 1.959964 * s] for b, s in
-                                                                   zip(beta[[0, 1, 3]], se[[0, 1, 3]], strict=True)], rtol=1e-6)  # fmt: skip
+    np.testing.assert_allclose(
+        [line[:, 0] for line in segments],
+        [[b - 1.959964 * s, b + 1.959964 * s] for b, s in zip(beta[[0, 1, 3]], se[[0, 1, 3]], strict=True)],
+        rtol=1e-6,
+    )
     squares = axes.collections[1].get_sizes()
     assert np.argmax(squares) == 0  # the smallest standard error
     diamonds = [patch for patch in axes.patches if isinstance(patch, Polygon)]
@@ -108,8 +119,14 @@ def test_locus_colours_by_ld_and_puts_genes_in_lanes() -> None:
     r2 = np.linspace(0, 1, len(frame))
     r2[:20] = np.nan
     low, high = frame["base_pair_location"].min(), frame["base_pair_location"].max()
-    genes = pd.DataFrame({"name": ["ABC1", "DEF2", "GHI3"], "start": [low, low + 10, high - 1000], "end": [high, low + 900, high],
-                          "strand": ["+", "-", ""]})  # fmt: skip
+    genes = pd.DataFrame(
+        {
+            "name": ["ABC1", "DEF2", "GHI3"],
+            "start": [low, low + 10, high - 1000],
+            "end": [high, low + 900, high],
+            "strand": ["+", "-", ""],
+        }
+    )
     figure = locus(frame, r2=r2, genes=genes)
     assert "rs50" in texts(figure)
     assert {"ABC1 →", "← DEF2", "GHI3"} <= set(texts(figure))
@@ -254,11 +271,17 @@ def test_the_command_line_draws_everything(store: SumstatsStore, tmp_path: Path)
         f"{row['CHR']}\t{row['BP'] - 5000}\t{row['BP'] + 5000}\tABC1\n", encoding="utf-8"
     )
     lead = f"{row['CHR']}:{row['BP']}"
-    for at, words in enumerate((
-        ("manhattan", path, "--study", "s0"), ("miami", path, path, "--study", "s0", "--study", "s1"), ("qq", path, "--study", "s1"),
-        ("forest", path, "--variant", row["SNP"]), ("af-af", path, "--study", "s0", "--study", "s2"), ("rg", tmp_path / "rg.tsv"),
-        ("locus", path, "--study", "s0", "--lead", lead, "--window", "2mb", "--genes", tmp_path / "genes.bed"),
-    )):  # fmt: skip
+    for at, words in enumerate(
+        (
+            ("manhattan", path, "--study", "s0"),
+            ("miami", path, path, "--study", "s0", "--study", "s1"),
+            ("qq", path, "--study", "s1"),
+            ("forest", path, "--variant", row["SNP"]),
+            ("af-af", path, "--study", "s0", "--study", "s2"),
+            ("rg", tmp_path / "rg.tsv"),
+            ("locus", path, "--study", "s0", "--lead", lead, "--window", "2mb", "--genes", tmp_path / "genes.bed"),
+        )
+    ):
         out = tmp_path / f"{at}.png"
         succeed("plot", *words, "--out", out, "--dpi", "60", "--title", "A title")
         assert out.read_bytes().startswith(_START["png"])

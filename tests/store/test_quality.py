@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,9 @@ from numpy.typing import NDArray
 
 from biolmm.files.encoding import Encoding, rows_from_dosages
 from biolmm.files.genotypes import Block
+from biolmm.files.vcf import open_vcf
 from biolmm.store.quality import DosageSums, block_quality, impute_info, minimac_r2
+from oracles.vcf_text import Record, vcf_text
 
 
 def haplotypes(n_variants: int, n_samples: int, certainty: float, seed: int = 0) -> NDArray[np.float64]:
@@ -197,6 +201,30 @@ def test_both_are_the_r2_of_the_imputation_whatever_the_ploidy(men: str) -> None
         found = block_quality(haploid_block(h, has, male, phased), Encoding.DOSAGE16)
         assert np.mean(found.info) == pytest.approx(rho, abs=limit)
         assert np.mean(found.r2) == pytest.approx(rho, abs=limit)
+
+
+def test_a_vcf_of_men_and_women_has_the_quality_of_its_alleles(tmp_path: Path) -> None:
+    """GT of one allele, and DS, GP and HDS to match."""
+    rng = np.random.default_rng(3)
+    h, male = np.round(rng.random((5, 30, 2)), 2), rng.random(30) < 0.5
+    records = []
+    for i, variant in enumerate(h):
+        samples = []
+        for (a, b), p, man in zip(variant, probabilities(variant), male, strict=True):
+            if man:
+                samples.append(f"{a:.0f}:{a:.2f}:{1 - a:.2f},{a:.2f}:{a:.2f}")
+            else:
+                gp = ",".join(f"{each:.4f}" for each in p)
+                samples.append(f"{a:.0f}|{b:.0f}:{a + b:.2f}:{gp}:{a:.2f},{b:.2f}")
+        records.append(Record("X", i + 1, f"v{i}", "A", "G", "GT:DS:GP:HDS", samples))
+    (tmp_path / "x.vcf").write_text(vcf_text(records))
+    block = open_vcf(tmp_path / "x.vcf").decoder.read(0, 5, Encoding.DOSAGE8)
+    found = block_quality(block, Encoding.DOSAGE8, has_haploid=np.ones(5, bool))
+    info, r2, phased = quality_by_alleles(h, np.ones((5, 30), bool), male)
+    np.testing.assert_allclose(found.info, info, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found.r2, phased, rtol=1e-6, atol=1e-6)
+    without = block_quality(replace(block, haplotype_squares=None), Encoding.DOSAGE8)
+    np.testing.assert_allclose(without.r2, r2, rtol=1e-6, atol=1e-6)
 
 
 def test_quality_is_not_known_where_the_file_does_not_name_the_haploid() -> None:

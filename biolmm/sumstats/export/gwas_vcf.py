@@ -75,7 +75,7 @@ def write_gwas_vcf(
 
     Notes
     -----
-    **Cost**: about 1 µs a cell. Memory: 200 bytes × a chunk's variants × studies.
+    **Cost**: about 3 µs a cell. Memory: 200 bytes × a chunk's variants × studies.
     """
     names = (
         [source.name] if isinstance(source, Origin) else [source.study_id[at] for at in source.find_studies(studies)]

@@ -171,7 +171,7 @@ def validate_ssf(path: Path, *, min_rows: int = MIN_ROWS, metadata: bool = True)
 
     Notes
     -----
-    **Cost**: about 3 s a million rows; memory for 200,000 rows of text.
+    **Cost**: one reading; memory for 200,000 rows of text.
     """
     found: dict[str, Violation] = {}
     header, contigs, n_rows, last = _header(path), set(), 0, (0, 0)

@@ -123,7 +123,7 @@ def write_table(origin: Origin, out: Path, *, index: bool = True) -> Exported:
 
     Notes
     -----
-    **Cost**: about 2 s a million variants; memory for one part.
+    **Cost**: about 7 s a million variants; memory for one part.
     """
     with indexed_text(out, TABLE, index=index) as text:
         names: list[str] = []

@@ -93,12 +93,12 @@ class Reader:
         self.counts["records"] += fields.n
         statistics = read_statistics(fields, self.ranges, n_given=self.study.n, exact=self.rules.exact,
                                      effects_from_z=self.rules.effects_from_z)  # fmt: skip
-        additive = self._additive(fields)
+        additive = self.additive(fields)
         rsid = np.zeros(fields.n, np.int64)
         if fields.has("rsid"):
             parse_rs_numbers(*fields.words("rsid"), rsid)
-        place = self._places(fields, rsid)
-        alleles, side = self._alleles(fields)
+        place = self.places(fields, rsid)
+        alleles, side = self.alleles(fields)
         lines = fields.first_line + np.arange(fields.n, dtype=np.int64)
         good = self._count_out(additive, "other_test", np.ones(fields.n, bool))
         good = self._count_out(place > 0, "no_place" if fields.has("position") else "unknown_id", good)
@@ -136,7 +136,7 @@ class Reader:
             self.counts[reason] += n
         return good & passes
 
-    def _additive(self, fields: Fields) -> Mask:
+    def additive(self, fields: Fields) -> Mask:
         """Find the lines of the additive test; all, where there is no such column."""
         if not fields.has("test"):
             return np.ones(fields.n, bool)
@@ -145,7 +145,7 @@ class Reader:
             self.ranges.tests[name] = self.ranges.tests.get(name, 0) + 1
         return np.isin(codes, [i for i, name in enumerate(names) if name.upper().startswith("ADD")])
 
-    def _places(self, fields: Fields, rsid: NDArray[np.int64]) -> NDArray[np.uint64]:
+    def places(self, fields: Fields, rsid: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Give the place of each record; 0 where it has none."""
         if not fields.has("position"):
             return self._places_of_markers(fields, rsid)
@@ -183,7 +183,7 @@ class Reader:
         at = np.minimum(np.searchsorted(ids, rsid), len(ids) - 1)
         return np.where((places == 0) & (rsid > 0) & (ids[at] == rsid), known[at], places)
 
-    def _alleles(self, fields: Fields) -> tuple[Alleles, NDArray[np.int8]]:
+    def alleles(self, fields: Fields) -> tuple[Alleles, NDArray[np.int8]]:
         """Read effect and other allele, and which is REF if the file says so."""
         data, effect = fields.words("effect_allele")
         side = np.full(fields.n, OTHER_IS_REF if self.layout.declares_ref else UNKNOWN_SIDE, np.int8)

@@ -49,7 +49,7 @@ def calibration(
     for kind in (ASSOCIATIONS, LINEAR):
         if not (results_dir / kind).is_dir():
             continue
-        traits = read_traits(results_dir, munging, keep=table.snp, kind=kind, effective_n=effective_n)
+        traits = read_traits(results_dir, munging, keep=table, kind=kind, effective_n=effective_n)
         # One at a time: the variants of all traits need not be held together.
         estimates = [
             estimate_heritability(join([trait], table, regression, common=common), config)[0] for trait in traits

@@ -1,4 +1,4 @@
-"""Where statistics come from: results of `biolmm gwas`, munged `.sumstats` files, tables of results; and where they go."""
+"""Where statistics come from: results of `biolmm gwas`, stores of studies, `.sumstats` files, tables; and where they go."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ import pyarrow.csv as pa_csv
 from biolmm.atomic import atomic_path
 from biolmm.chunks import map_tasks
 from biolmm.errors import InputFileError, ParameterError, VariantMismatchError, named
+from biolmm.files.ldscore_files import LdScoreTable
 from biolmm.files.text_columns import header_of, read_columns
 from biolmm.results.associations import read_part
 from biolmm.results.paths import ASSOCIATIONS, LINEAR, list_parts, list_traits
 from biolmm.results.tables import read_result_table
+from biolmm.sumstats.ingest.roles import SYNONYMS
+from biolmm.sumstats.ldsc.match import Wanted
 from biolmm.sumstats.ldsc.munge import BASES, COLUMNS, OTHER_ALLELE, MungeConfig, TraitStatistics, allele_codes, munge
+from biolmm.sumstats.ldsc.studies import META_JSON, StudyConfig, is_sumstats_store, read_store, read_study
 
 _RESULT_COLUMNS = (
     "rsid",
@@ -33,6 +37,7 @@ _RESULT_COLUMNS = (
 _TEXT = ("rsid", "chromosome", "effect_allele", "other_allele")
 _ALIASES = {"variant_id": "rsid", "z_score": "z", "p": "p_value"}
 _SUMSTATS = ("SNP", "N", "Z")
+_ALLELES = ("effect_allele", "other_allele")
 
 
 def is_results(path: Path) -> bool:
@@ -44,30 +49,34 @@ def read_traits(
     path: Path,
     config: MungeConfig | None = None,
     *,
-    keep: pa.Array | None = None,
+    keep: LdScoreTable | pa.Array | None = None,
     traits: Sequence[str] = (),
     kind: str | None = None,
     effective_n: bool = True,
     snp_list: TraitStatistics | None = None,
+    how: StudyConfig | None = None,
 ) -> list[TraitStatistics]:
-    """Read the traits of a results folder, or the one of a file.
+    """Read the traits of a results folder, the studies of a store, or the one of a file.
 
     Parameters
     ----------
     path
-        A folder that `biolmm gwas` wrote; an LDSC file (SNP, N, Z and, if need be, A1 and A2), used as it is; or a table, text
-        or Parquet, with the columns of `munge`.
+        A folder that `biolmm gwas` or `biolmm meta` wrote; a store of summary statistics; an LDSC file (SNP, N, Z and, if need
+        be, A1 and A2), used as it is; or a table, text, Parquet or GWAS-VCF, of a layout that `biolmm sumstats add` knows.
     config
         Thresholds of `munge`.
     keep
-        Identifiers to read: those of the LD scores. The others of a folder never leave their part.
+        What to read: the variants of LD scores, which stores and tables may have by place, or identifiers. The others of a
+        folder never leave their part.
     traits, kind
         Of a folder: which traits, all by default, and `associations` (mixed model) or `linear`; the mixed model's where there
-        are both.
+        are both. Of a store: which studies.
     effective_n
         Of a folder's mixed model: scale N by the precision that the model gains, see `gain_of_model`.
     snp_list
         As in `munge`.
+    how
+        How stores and tables are read.
 
     Raises
     ------
@@ -76,10 +85,19 @@ def read_traits(
     VariantMismatchError
         When no record of a trait can be used.
     """
-    if not path.is_dir():
-        return [_read_file(path, config, keep, snp_list)]
+    how, wanted = how or StudyConfig(), _wanted(keep)
+    if is_sumstats_store(path):
+        return read_store(
+            path, config or MungeConfig(), wanted, studies=traits, match_by=how.match_by, snp_list=snp_list
+        )
+    if not path.is_dir() or (path / META_JSON).is_file():
+        return [_read_file(path, config, wanted, snp_list, how)]
     if not is_results(path):
-        raise InputFileError(f"'{path}' holds no association results: give a folder that biolmm gwas wrote, or a file.")
+        raise InputFileError(
+            f"'{path}' holds no association results: give a folder that biolmm gwas wrote, a store of summary statistics, or a "
+            "file."
+        )
+    keep = None if wanted is None else wanted.snp
     chosen = kind or (ASSOCIATIONS if (path / ASSOCIATIONS).is_dir() else LINEAR)
     there = list_traits(path, chosen)
     absent = [name for name in traits if name not in there]
@@ -97,11 +115,12 @@ def read_all(
     paths: Sequence[Path],
     config: MungeConfig | None = None,
     *,
-    keep: pa.Array | None = None,
+    keep: LdScoreTable | pa.Array | None = None,
     traits: Sequence[str] = (),
     kind: str | None = None,
     effective_n: bool = True,
     snp_list: TraitStatistics | None = None,
+    how: StudyConfig | None = None,
 ) -> list[TraitStatistics]:
     """Read the traits of several folders and files, files at the same time; parameters as of `read_traits`.
 
@@ -111,19 +130,24 @@ def read_all(
         As `read_traits`; also when two traits have one name.
     """
     files = [path for path in paths if not path.is_dir()]
-    read = dict(zip(files, map_tasks(_read_one, files, (config, keep, snp_list)), strict=True))
+    shared = (config, _wanted(keep), snp_list, how or StudyConfig())
+    read = dict(zip(files, map_tasks(_read_one, files, shared), strict=True))
     out: list[TraitStatistics] = []
     for path in paths:
         out += [read[path]] if path in read else read_traits(
-            path, config, keep=keep, traits=traits, kind=kind, effective_n=effective_n, snp_list=snp_list
+            path, config, keep=keep, traits=traits, kind=kind, effective_n=effective_n, snp_list=snp_list, how=how
         )  # fmt: skip
     return unique_names(out)
 
 
 def _read_one(
-    path: Path, shared: tuple[MungeConfig | None, pa.Array | None, TraitStatistics | None]
+    path: Path, shared: tuple[MungeConfig | None, Wanted | None, TraitStatistics | None, StudyConfig]
 ) -> TraitStatistics:
     return _read_file(path, *shared)
+
+
+def _wanted(keep: LdScoreTable | pa.Array | None) -> Wanted | None:
+    return None if keep is None else Wanted.of(keep)
 
 
 def _read_result(path: Path, kind: str, name: str, config: MungeConfig | None, keep: pa.Array | None,
@@ -169,33 +193,36 @@ def gain_of_model(path: Path, name: str, keep: pa.Array | None = None) -> float:
     return float(np.median(usable)) if len(usable) else 1.0
 
 
-def _read_file(
-    path: Path, config: MungeConfig | None, keep: pa.Array | None, snp_list: TraitStatistics | None
-) -> TraitStatistics:
-    header = header_of(path)
-    name = path.name.split(".")[0]
+def _read_file(path: Path, config: MungeConfig | None, wanted: Wanted | None, snp_list: TraitStatistics | None,
+               how: StudyConfig) -> TraitStatistics:  # fmt: skip
+    config = config or MungeConfig()
+    header = () if path.is_dir() else header_of(path)
     if set(_SUMSTATS) <= set(header):
         found = read_sumstats(path)
-        return found if keep is None else found.take(pc.is_in(found.snp, value_set=keep).to_numpy(zero_copy_only=False))
+        if wanted is None:
+            return found
+        return found.take(pc.is_in(found.snp, value_set=wanted.snp).to_numpy(zero_copy_only=False))
+    if config.alleles == "any" and (table := _without_alleles(path, header)) is not None:
+        if wanted is not None:
+            table = table.filter(pc.is_in(table["rsid"], value_set=wanted.snp))
+        return munge(
+            table.combine_chunks(), config, name=path.name.split(".")[0], source=f"'{path}'", snp_list=snp_list
+        )
+    return read_study(path, config, wanted, how, name=path.name.split(".")[0], snp_list=snp_list)
+
+
+def _without_alleles(path: Path, header: Sequence[str]) -> pa.Table | None:
+    """Read a table that names no alleles, by the names of `munge`; None where it has alleles or no identifiers."""
     names = {column: _ALIASES.get(column.lower(), column.lower()) for column in header}
-    # An alias counts only where the column itself is not there.
     wanted = {
         column: role
         for column, role in names.items()
-        if role in COLUMNS and (role == column.lower() or role not in names)
+        if role in COLUMNS and (role == column.lower() or role not in names)  # an alias, where the column is not there
     }
-    if not wanted:
-        raise InputFileError(
-            f"'{path}' holds no statistics: LDSC's columns SNP, A1, A2, N, Z are needed, or {named(COLUMNS, 8)}; found "
-            f"{named(header, 8)}."
-        )
-    table = read_columns(
-        path, {column: pa.string() if role in _TEXT else pa.float64() for column, role in wanted.items()}
-    )
-    table = table.rename_columns([wanted[column] for column in table.column_names])
-    if keep is not None and "rsid" in table.column_names:
-        table = table.filter(pc.is_in(table["rsid"], value_set=keep))
-    return munge(table.combine_chunks(), config, name=name, source=f"'{path}'", snp_list=snp_list)
+    if "rsid" not in wanted.values() or any(SYNONYMS.get(name.lower()) in _ALLELES for name in header):
+        return None
+    table = read_columns(path, {name: pa.string() if role in _TEXT else pa.float64() for name, role in wanted.items()})
+    return table.rename_columns([wanted[name] for name in table.column_names])
 
 
 def read_sumstats(path: Path) -> TraitStatistics:

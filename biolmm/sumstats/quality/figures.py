@@ -33,7 +33,7 @@ def study_figures(found: StudyMeasures, contigs: Sequence[str], across: AcrossMe
     size = found.n.quantile(0.5)
     out = {
         "manhattan": manhattan(frame, size=(9.0, 2.9)),
-        "qq": qq_of_points(qq_of_study(found), lambda_gc=found.lambda_gc(found.lambda_column), size=(3.6, 3.4),
+        "qq": qq_of_points(qq_of_study(found), lambda_gc=found.lambda_gc(1), size=(3.6, 3.4),
                            n_samples=None if np.isnan(size) else round(size)),
         "p_z": p_against_z(found.p_against_z.counts, TAIL_TOP),
         "lambda": lambdas([COLUMNS_OF_LAMBDA[at] for at in bins], np.array([found.lambda_gc(at) for at in bins]),

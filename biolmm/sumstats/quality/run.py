@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from biolmm.atomic import remove, saving, write_json, write_text
 from biolmm.errors import InputFileError, OutputError
@@ -279,6 +280,7 @@ def _row(found: Quality, study: int) -> dict[str, Any]:
         "level": found.level(study),
         "verdicts": found.verdicts[study],
         "page": None,
+        "href": None,
         "n_variants": None,
         "median_n": None,
         "lambda_gc": None,
@@ -289,9 +291,11 @@ def _row(found: Quality, study: int) -> dict[str, Any]:
     if study >= len(found.measures):
         return row
     each = found.measures[study]
+    page = f"{STUDIES}/{quote_name(found.names[study])}.html"
     return {
         **row,
-        "page": f"{STUDIES}/{quote_name(found.names[study])}.html",
+        "page": page,
+        "href": quote(page),  # the % of a quoted name is a % of the link too
         "n_variants": each.n_present,
         "median_n": each.n.quantile(0.5),
         "lambda_gc": each.lambda_gc(each.lambda_column),

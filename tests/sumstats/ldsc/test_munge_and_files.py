@@ -176,7 +176,7 @@ def test_truncated_files(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="no association results"):
         read_traits(tmp_path)
     (tmp_path / "odd.tsv").write_text("a\tb\n1\t2\n")
-    with pytest.raises(InputFileError, match="holds no statistics"):
+    with pytest.raises(InputFileError, match="neither contig and position nor an identifier"):
         read_traits(tmp_path / "odd.tsv")
 
 

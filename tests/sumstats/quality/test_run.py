@@ -89,7 +89,8 @@ def test_the_qq_plot_of_counts_is_that_of_the_values(store: SumstatsStore) -> No
     points = qq_of_study(found)
     wanted = qq_points(neg_log10_p_chisq((column(store, 0, "beta") / column(store, 0, "se")) ** 2))
     assert np.array_equal(points.expected, wanted.expected)
-    assert np.array_equal(points.observed[:700], wanted.observed[:700])
+    # The strongest are exact but for the digits in files: p has seven, β and SE eight, and χ² is (β/SE)².
+    np.testing.assert_allclose(points.observed[:700], wanted.observed[:700], rtol=4 * 5e-8, atol=5e-7)
     # χ² in a bin 1/128 wide; −log₁₀ p grows no faster than χ² does.
     np.testing.assert_allclose(points.observed, wanted.observed, rtol=1 / 64, atol=1e-6)
 
