@@ -20,8 +20,21 @@ if TYPE_CHECKING:
     from biolmm.store.from_sgkit import from_sgkit
     from biolmm.store.open import open_store
     from biolmm.store.to_sgkit import to_sgkit
+    from biolmm.sumstats.matrix.read import open_sumstats
 
-__all__ = ["NullModel", "convert", "fit", "from_sgkit", "open_grm", "open_model", "open_results", "open_store", "scan", "to_sgkit"]
+__all__ = [
+    "NullModel",
+    "convert",
+    "fit",
+    "from_sgkit",
+    "open_grm",
+    "open_model",
+    "open_results",
+    "open_store",
+    "open_sumstats",
+    "scan",
+    "to_sgkit",
+]
 
 # Names are imported when they are first used, so that `biolmm --help` does not pay for them.
 _HOMES = {
@@ -33,6 +46,7 @@ _HOMES = {
     "open_model": "biolmm.reml.model",
     "open_results": "biolmm.results.dataset",
     "open_store": "biolmm.store.open",
+    "open_sumstats": "biolmm.sumstats.matrix.read",
     "scan": "biolmm.pipeline.interactive",
     "to_sgkit": "biolmm.store.to_sgkit",
 }

@@ -15,7 +15,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -206,10 +206,8 @@ def _on_cluster(client: Any, tasks: list[Delayed], *, keep: bool) -> tuple[Any, 
     waiting = list(futures)
     try:
         while waiting:
-            try:
+            with suppress(TimeoutError):
                 wait(waiting, timeout=_POLL_SECONDS)
-            except TimeoutError:
-                pass
             for future in waiting:
                 if future.status == "error":
                     _raise(future)

@@ -51,9 +51,9 @@ def _fixed(value: float) -> str:
 def summary_text(out: Path, record: RunRecord) -> str:
     """Return the short summary of a finished run."""
     samples, variants = record.counts.get("samples", {}), record.counts.get("variants", {})
+    model = f", {variants['model']:,} in the model" if "model" in variants else ""
     lines = [
-        f"{samples.get('analysed', 0):,} samples, {variants.get('scanned', 0):,} variants scanned, "
-        f"{variants.get('model', 0):,} in the model",
+        f"{samples.get('analysed', 0):,} samples, {variants.get('scanned', 0):,} variants scanned{model}",
         "",
     ]
     h2 = read_result_table(out, "h2")

@@ -37,7 +37,7 @@ _TARGET_HELP = (
     "tcp://… or tls://…: a scheduler that is there; NAME.json: its scheduler file; threads: this process."
 )
 _target = click.option("--cluster", "target", metavar="TARGET", default="auto", show_default=True,
-                       help=f"Where to run. {_TARGET_HELP} auto: the ranks of an srun step or an Indexed Job, else threads.")  # fmt: skip
+                       help=f"Where to run. {_TARGET_HELP} auto: the ranks of this step or Job, else threads.")  # fmt: skip
 _local = _together(
     click.option("--workers", type=int, metavar="N", help="Worker processes or jobs; one a processor by default."),
     click.option("--threads-per-worker", type=int, metavar="N", default=1, show_default=True,
@@ -73,7 +73,7 @@ _network = _together(
               help="How often a line of progress is logged where there is no terminal.")  # fmt: skip
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
 @click.pass_context
-def run(context: click.Context, command: tuple[str, ...], **options: Any) -> None:
+def run(context: click.Context, /, command: tuple[str, ...], **options: Any) -> None:
     """Run a command on a cluster: biolmm run --cluster local -- gwas …
 
     The same line serves every rank of an srun step or an Indexed Job: rank 0 is scheduler and driver, the others work.

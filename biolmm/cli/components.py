@@ -99,7 +99,9 @@ def _configuration(options: dict[str, Any]) -> ComponentAnalysis:
         fit=FitConfig(alpha=options["alpha"], scale=options["scale"], spectrum=SpectrumConfig(seed=options["seed"])),
         model_filters=filters,
         n_pcs=options["n_pcs"],
-        resources=Resources(threads=options["threads"], memory_bytes=budget_bytes(options["memory"])),
+        resources=Resources(
+            threads=options["threads"], memory_bytes=budget_bytes(options["memory"]), scratch=options["scratch"]
+        ),
         command=shlex.join(["biolmm", *sys.argv[1:]]),
     )
     annotations, regions = _annotations(options["annotations"])

@@ -122,7 +122,7 @@ def _remote(target: str, options: ClusterOptions) -> Iterator[Client]:
 def _slurm(options: ClusterOptions) -> Iterator[Client]:
     """Submit a job for each worker, and another one for each that is lost."""
     try:
-        from dask_jobqueue import SLURMCluster
+        from dask_jobqueue.slurm import SLURMCluster
     except ImportError:
         raise ParameterError(
             "'slurm' outside of an srun step needs dask-jobqueue: pip install dask-jobqueue, or start all ranks with "

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -137,10 +138,8 @@ class _Work:
                 log.info("worker: lost %s: %s", address, error)
 
     async def _pause(self, seconds: float) -> None:
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self.stopping.wait(), seconds)
-        except TimeoutError:
-            pass
 
 
 async def _retire(nanny: Nanny) -> None:

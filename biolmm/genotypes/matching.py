@@ -1,4 +1,8 @@
-"""Find variants of one data set in another: by contig, position and alleles, whichever of the two is counted."""
+"""Find variants of one data set in another: by contig, position and alleles, whichever of the two is counted.
+
+Several rows of one contig, position and pair of alleles, such as probes that were repeated, are paired one to one: by id
+where ids agree, then the first with the first.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +40,11 @@ class MatchedVariants:
     n_other_strand
         Variants not matched that would be if the strand were turned over.
     n_other_alleles
-        Other variants not matched whose position is there.
+        Other variants not matched whose position is there, but not with these alleles.
+    n_fewer_copies
+        Variants not matched because the genotypes have them fewer times than the table.
     n_repeated
-        Matched variants that are in the genotypes more than once: the first is taken, one that is not swapped before
-        one that is.
+        Matched variants that are in the genotypes more than once.
     """
 
     wanted: NDArray[np.int64]
@@ -49,6 +54,7 @@ class MatchedVariants:
     n_ambiguous: int
     n_other_strand: int
     n_other_alleles: int
+    n_fewer_copies: int
     n_repeated: int
 
     @property
@@ -62,7 +68,8 @@ class MatchedVariants:
         return {
             "wanted": self.n_wanted, "matched": self.n_matched, "swapped": int(self.swapped.sum()),
             "missing": self.n_wanted - self.n_matched, "strand_ambiguous": self.n_ambiguous,
-            "other_strand": self.n_other_strand, "other_alleles": self.n_other_alleles, "repeated": self.n_repeated,
+            "other_strand": self.n_other_strand, "other_alleles": self.n_other_alleles,
+            "fewer_copies": self.n_fewer_copies, "repeated": self.n_repeated,
         }  # fmt: skip
 
     def scaling(self, wanted: Scaling) -> Scaling:
@@ -79,11 +86,13 @@ class MatchedVariants:
 def match_variants(wanted: VariantTable, data: GenotypeData) -> MatchedVariants:
     """Find wanted variants in genotypes by contig, position and the two alleles, in either order.
 
-    Strands are not turned over: alleles are what both files say they are.
+    Strands are not turned over: alleles are what both files say they are. Where the table or the genotypes have a variant
+    several times, rows of the same id go together, then rows that count the same allele, then those that are left, in the
+    order of both: nobody's own genotypes lose a copy.
 
     Notes
     -----
-    **Cost**: sorts positions; alleles are compared only where a position is in both.
+    **Cost**: sorts positions; alleles are compared only where a position is in both, ids only of repeated variants.
     """
     names = normalise_contigs([*data.contig_id, *wanted.contig_id])
     code = {name: i for i, name in enumerate(dict.fromkeys(names))}
@@ -95,19 +104,70 @@ def match_variants(wanted: VariantTable, data: GenotypeData) -> MatchedVariants:
     rows = np.flatnonzero(np.isin(key, other[there]))
     left = pd.DataFrame({"key": key[rows], "wanted": rows, **_alleles(wanted.ref[rows], wanted.alt[rows])})
     right = pd.DataFrame({"key": other[there], "variant": there, **_alleles(data.ref[there], data.alt[there])})
-    pairs = left.merge(right, on="key", suffixes=("", "_there"))
-    same = (pairs["ref"] == pairs["ref_there"]) & (pairs["alt"] == pairs["alt_there"])
-    pairs["swapped"] = (pairs["ref"] == pairs["alt_there"]) & (pairs["alt"] == pairs["ref_there"]) & ~same
-    fits = pairs[same | pairs["swapped"]].sort_values(["wanted", "swapped", "variant"], kind="stable")
-    best = fits.drop_duplicates("wanted").drop_duplicates("variant").sort_values("variant", kind="stable")
-    rest = pairs[~pairs["wanted"].isin(best["wanted"])]
+    _name_variants(left, right)
+    left["copies"] = left["same"].map(right["same"].value_counts()).fillna(0)
+    best = _paired(left, right, wanted, data).sort_values("variant", kind="stable")
+    found = left[left["wanted"].isin(best["wanted"])]
+    rest = left[left["copies"] == 0].merge(right, on="key", suffixes=("", "_there"))
     turned = rest[_on_other_strand(rest)]["wanted"].nunique()
-    ambiguous = sum(pair in _AMBIGUOUS for pair in zip(best["ref"], best["alt"], strict=True))
     return MatchedVariants(
         wanted=best["wanted"].to_numpy(np.int64), variants=best["variant"].to_numpy(np.int64),
-        swapped=best["swapped"].to_numpy(bool), n_wanted=wanted.n, n_ambiguous=ambiguous, n_other_strand=turned,
-        n_other_alleles=rest["wanted"].nunique() - turned, n_repeated=int((fits["wanted"].value_counts() > 1).sum()),
+        swapped=best["swapped"].to_numpy(bool), n_wanted=wanted.n,
+        n_ambiguous=sum(pair in _AMBIGUOUS for pair in zip(found["ref"], found["alt"], strict=True)),
+        n_other_strand=turned, n_other_alleles=rest["wanted"].nunique() - turned,
+        n_fewer_copies=int((left["copies"] > 0).sum()) - len(best), n_repeated=int((found["copies"] > 1).sum()),
     )  # fmt: skip
+
+
+def _name_variants(left: pd.DataFrame, right: pd.DataFrame) -> None:
+    """Add `same`, a number that rows of one place and pair of alleles share, and `turn`, which of the two is counted."""
+    both = pd.concat([left[["key", "ref", "alt"]], right[["key", "ref", "alt"]]], ignore_index=True)
+    codes = pd.factorize(pd.concat([both["ref"], both["alt"]], ignore_index=True))[0].reshape(2, -1)
+    pair = pd.DataFrame({"key": both["key"], "low": codes.min(axis=0), "high": codes.max(axis=0)})
+    same, turn = pair.groupby(["key", "low", "high"], sort=False).ngroup().to_numpy(), codes[0] > codes[1]
+    for table, part in ((left, slice(0, len(left))), (right, slice(len(left), None))):
+        table["same"], table["turn"] = same[part], turn[part]
+
+
+def _paired(left: pd.DataFrame, right: pd.DataFrame, wanted: VariantTable, data: GenotypeData) -> pd.DataFrame:
+    """Pair rows that are the same variant, one to one: columns `wanted`, `variant`, `swapped`."""
+    left, right = left[["wanted", "same", "turn"]], right[["variant", "same", "turn"]]
+    several = np.union1d(*(table["same"][table["same"].duplicated()].to_numpy() for table in (left, right)))
+    alone, others = (table[~table["same"].isin(several)] for table in (left, right))
+    pairs = [alone.merge(others, on="same", suffixes=("", "_there"))]
+    left, right = (table[table["same"].isin(several)].copy() for table in (left, right))
+    left["id"], right["id"] = wanted.variant_id[left["wanted"]].tolist(), data.variant_id[right["variant"]].tolist()
+    for by in (["same", "id"], ["same"]):
+        named = [~table["id"].isin(["", "."]) if "id" in by else slice(None) for table in (left, right)]
+        found = _in_order(left[named[0]], right[named[1]], by)
+        left, right = left[~left["wanted"].isin(found["wanted"])], right[~right["variant"].isin(found["variant"])]
+        pairs.append(found)
+    best = pd.concat(pairs, ignore_index=True)
+    best["swapped"] = best["turn"].astype(bool) != best["turn_there"].astype(bool)
+    return best
+
+
+def _in_order(left: pd.DataFrame, right: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Pair the n-th row of a group with the n-th there: of those that count the same allele, then of those left.
+
+    Where both have as many rows, but not as many that count each allele, alleles say nothing about which belong together:
+    the order alone decides.
+    """
+    counts = [table.groupby(by)["turn"].agg(["size", "sum"]) for table in (left, right)]
+    one, other = counts[0].align(counts[1], join="inner")
+    ordered = one.index[(one["size"] == other["size"]) & (one["sum"] != other["sum"])]
+    pairs = []
+    for aligned in (True, False):
+        ranked = []
+        for table in (left, right):
+            free = pd.MultiIndex.from_frame(table[by]) if len(by) > 1 else pd.Index(table[by[0]])
+            side = table["turn"] & ~free.isin(ordered) if aligned else False
+            table = table.assign(side=side)
+            ranked.append(table.assign(rank=table.groupby([*by, "side"]).cumcount()))
+        found = ranked[0].merge(ranked[1], on=[*by, "side", "rank"], suffixes=("", "_there"))
+        left, right = left[~left["wanted"].isin(found["wanted"])], right[~right["variant"].isin(found["variant"])]
+        pairs.append(found[["wanted", "variant", "turn", "turn_there"]])
+    return pd.concat(pairs, ignore_index=True)
 
 
 def _place(contig: NDArray[np.int64], position: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -5,10 +5,12 @@ Legend: N samples, M variants, r columns; Z (M, N) standardised genotypes; K = Z
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ from biolmm.genotypes.standardised import (
 )
 from biolmm.linalg.blas import add_product
 from biolmm.linalg.operators import Restriction
+from biolmm.store.checkpoint import Checkpoint
 
 NO_CONTIG = -1
 GRAM_VARIANTS = 256
@@ -72,6 +75,7 @@ class GenotypeOperator:
         self.source = genotypes.source
         self.counter = PassCounter()
         self.panel_bytes = panel_bytes
+        self._checkpoint: Checkpoint | None = None
         self._tasks = genotypes.tasks
 
     @property
@@ -104,6 +108,15 @@ class GenotypeOperator:
             sums[partition.contig] += self.genotypes.scaling.weight[start:stop].sum()
         return sums
 
+    @contextmanager
+    def resuming(self, checkpoint: Checkpoint) -> Iterator[None]:
+        """Keep long passes inside the block in a checkpoint, and take up those that an earlier process kept there."""
+        before, self._checkpoint = self._checkpoint, checkpoint
+        try:
+            yield
+        finally:
+            self._checkpoint = before
+
     def m_without(self, contigs: NDArray[np.int64] | Sequence[int]) -> NDArray[np.float64]:
         """Return the m of `K₋c` for each contig left out, −1 leaving nothing out, (len(contigs),).
 
@@ -131,26 +144,45 @@ class GenotypeOperator:
         Y = np.empty(X.shape, np.float32)
         for panel in self._panels(X.shape[1]):
             out = None if left_out is None else left_out[panel]
-            shared = self._share(X[:, panel], out)
-            total = sum_tasks(_pass, self._groups(self._tasks), shared)
+            total = self._kept("product", self._product, np.ascontiguousarray(X[:, panel], np.float32), out)
             Y[:, panel] = total / (self.m if out is None else self.m_without(out))
-            self._spent(shared.X.shape[1], products=2)
         return Y
+
+    def _product(self, X: NDArray[np.float32], left_out: NDArray[np.int64] | None) -> NDArray[np.float32]:
+        """Return `Σ Z_cᵀ Z_c X`, (N, r), of the contigs that each column leaves in: one pass."""
+        shared = self._share(X, left_out)
+        total = sum_tasks(_pass, self._groups(self._tasks), shared)
+        self._spent(X.shape[1], products=2)
+        return total
+
+    def _kept(self, name: str, compute: Callable[..., NDArray[Any]], *inputs: NDArray[Any] | None) -> NDArray[Any]:
+        if self._checkpoint is None:
+            return compute(*inputs)
+        key = (self.source.reader.key, *inputs)
+        return self._checkpoint.product(name, key, lambda: compute(*inputs))
 
     def contig_products(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return `Z_cᵀ Z_c X` of every contig c, (n_contigs, N, r), not divided by m: one pass."""
         Y = np.zeros((self.n_contigs, *X.shape), np.float32)
         for panel in self._panels(X.shape[1]):
-            shared = self._share(X[:, panel])
-            for contig in range(self.n_contigs):
-                tasks = [task for task in self._tasks if task.partition.contig == contig]
-                if tasks:
-                    Y[contig][:, panel] = sum_tasks(_pass, self._groups(tasks), shared)
-            self._spent(shared.X.shape[1], products=2)
+            Y[:, :, panel] = self._kept("contigs", self._contig_products, np.ascontiguousarray(X[:, panel], np.float32))
+        return Y
+
+    def _contig_products(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        shared = self._share(X)
+        Y = np.zeros((self.n_contigs, *X.shape), np.float32)
+        for contig in range(self.n_contigs):
+            tasks = [task for task in self._tasks if task.partition.contig == contig]
+            if tasks:
+                Y[contig] = sum_tasks(_pass, self._groups(tasks), shared)
+        self._spent(X.shape[1], products=2)
         return Y
 
     def contig_forms(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return `‖Z_c x‖²`, (n_contigs, r): the quadratic form of every contig, one pass of one product."""
+        return self._kept("forms", self._contig_forms, X)
+
+    def _contig_forms(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         sums = np.zeros((self.n_contigs, X.shape[1]))
         shared = self._share(X)
         for task, part in zip(self._tasks, map_tasks(_squares, self._tasks, shared), strict=True):

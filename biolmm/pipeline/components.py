@@ -43,6 +43,7 @@ from biolmm.genotypes.source import ChosenGenotypes
 from biolmm.genotypes.standardised import StandardisedGenotypes, standardise
 from biolmm.linalg.probes import row_keys
 from biolmm.memory import Need, StagePlan, default_budget_bytes
+from biolmm.mirror import mirrored
 from biolmm.pipeline.config import AnalysisConfig, Inputs
 from biolmm.pipeline.genotypes import AnalysisGenotypes
 from biolmm.pipeline.matrix import fingerprint_input
@@ -115,37 +116,40 @@ def run_components(config: ComponentAnalysis, *, overwrite: bool = False) -> Com
     UserError
         For every mistake in the inputs, before anything is computed.
     """
-    out = config.analysis.out
-    with threads(config.analysis.resources.threads):
+    resources = config.analysis.resources
+    with mirrored(config.analysis.out, resources.scratch) as out, threads(resources.threads):
         prepared = _prepare(config)
         plan = _plan(config, prepared)
-        plan.check(config.analysis.resources.memory_bytes)
+        plan.check(resources.memory_bytes)
         key = _key(config, prepared)
         claim_analysis(out, key, config.analysis.command, _OURS, overwrite=overwrite)
         data = prepared.data.converted(out, overwrite=overwrite)
-        spare = config.analysis.resources.memory_bytes - plan.peak_bytes
+        spare = resources.memory_bytes - plan.peak_bytes
         genotypes = _genotypes(config.analysis, prepared, data.model, spare // 2)
         cohort = _with_components(config.analysis, prepared.cohort, genotypes)
         finished = FinishedParts(out / PARTS, key)
         results = _fit(prepared.formula, prepared.sources, cohort, genotypes, config.fit, spare, finished)
-    settings = {
+        results = replace(results, settings={**_settings(config, cohort, key), **results.settings})
+        write_tsv(out / "components.tsv", results.table)
+        write_tsv(out / "fixed.tsv", results.fixed)
+        if config.fit.blup:
+            write_tsv(out / BLUP, results.predictions(cohort))
+        write_text(out / SUMMARY, results_text(results) + "\n")
+        write_json(out / FIT_JSON, results.record())
+    return results
+
+
+def _settings(config: ComponentAnalysis, cohort: Cohort, key: str) -> dict[str, Any]:
+    """Return what `fit.json` says of the inputs."""
+    files = config.analysis.inputs.files() | config.tables.files()
+    return {
         "key": key,
-        "formula": str(prepared.formula),
         "version": package_version("biolmm"),
         "command": config.analysis.command,
-        "files": {name: str(path) for name, path in (config.analysis.inputs.files() | config.tables.files()).items()},
+        "files": {name: str(path) for name, path in files.items()},
         "samples": cohort.counts.get("samples", {}),
         "dropped": cohort.counts.get("dropped", []),
-        **results.settings,
     }
-    results = replace(results, settings=settings)
-    write_tsv(out / "components.tsv", results.table)
-    write_tsv(out / "fixed.tsv", results.fixed)
-    if config.fit.blup:
-        write_tsv(out / BLUP, results.predictions(cohort))
-    write_text(out / SUMMARY, results_text(results) + "\n")
-    write_json(out / FIT_JSON, results.record())
-    return results
 
 
 def components(
@@ -418,8 +422,14 @@ def _key(config: ComponentAnalysis, prepared: _Prepared) -> str:
     analysis = config.analysis
     files = {name: fingerprint_input(path) for name, path in config.tables.files().items()}
     rows = {name: matrix.sample_id for name, matrix in prepared.sources.matrices.items()}
+    terms = [str(prepared.formula), files, rows, prepared.sources.categorical]
+    genotypes = [
+        analysis.fit.alpha,
+        analysis.fit.scale,
+        asdict(analysis.model_filters),
+        prepared.data.model.fingerprint,
+    ]
     return content_hash(
-        package_version("biolmm"), str(prepared.formula), files, rows, prepared.sources.categorical, asdict(config.fit),
-        prepared.cohort.fingerprint(), prepared.data.model.fingerprint, prepared.variants.tobytes(), asdict(analysis.model_filters), analysis.fit.alpha,
-        analysis.fit.scale, analysis.n_pcs,
+        package_version("biolmm"), terms, asdict(config.fit), prepared.cohort.fingerprint(), genotypes,
+        prepared.variants.tobytes(), analysis.n_pcs,
     )  # fmt: skip

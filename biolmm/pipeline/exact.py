@@ -63,9 +63,10 @@ def exact_stages(analysis: Analysis) -> None:
         cost["resumed"] = summary.n_resumed == summary.n_parts
         cost["passes"] = 0 if cost["resumed"] else 1
         cost["read_bytes"] = analysis.scanned.n_bytes * cost["passes"]
+    model = analysis.operator.n_variants if analysis.matrix is None else analysis.matrix.n_variants
     record.counts["variants"] = {
         "genotypes": analysis.scanned.store.n_variants,
-        "model": analysis.operator.n_variants if analysis.matrix is None else analysis.matrix.n_variants,
+        **({} if model is None else {"model": model}),
         "scanned": summary.n_variants,
         "monomorphic": summary.n_monomorphic,
     }

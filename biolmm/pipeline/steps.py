@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -29,10 +31,19 @@ from biolmm.results.tables import write_result_table
 from biolmm.schema import LEAD_COLUMNS
 from biolmm.stages import content_hash
 from biolmm.store.arrays import open_dataset, save_dataset
+from biolmm.store.checkpoint import checkpointed
 from biolmm.store.collection import Collection
 from biolmm.store.convert import check_unchanged
 
 log = logging.getLogger(__name__)
+
+
+@contextmanager
+def resumable(analysis: Analysis, stage: str, key: str) -> Iterator[None]:
+    """Keep the long passes of a stage while it runs, so that the same stage after a kill takes them up."""
+    folder = analysis.stages.root / f"{stage}.checkpoint"
+    with checkpointed(folder, key) as checkpoint, analysis.operator.resuming(checkpoint):
+        yield
 
 
 def add_components(analysis: Analysis) -> None:
@@ -74,8 +85,9 @@ def fit_model(analysis: Analysis) -> NullModel:
     with analysis.stage("fit") as cost:
 
         def build_null(path: Path) -> None:
-            model = fit_null_model(analysis.operator, analysis.cohort, config.fit, analysis.known)
-            save_dataset(model.dataset, path)
+            with resumable(analysis, "fit", analysis.key):
+                model = fit_null_model(analysis.operator, analysis.cohort, config.fit, analysis.known)
+                save_dataset(model.dataset, path)
 
         _, cost["resumed"] = stages.run(NULL_NAME, analysis.key, build_null)
         null = NullModel(open_dataset(stages.root / NULL_NAME).load())
@@ -83,14 +95,15 @@ def fit_model(analysis: Analysis) -> NullModel:
     with analysis.stage("loco" if config.fit.loco else "whole-genome predictor") as cost:
 
         def build_loco(path: Path) -> None:
-            predictors = solve_predictors(
-                analysis.operator,
-                null,
-                loco=config.fit.loco,
-                tolerance=config.fit.loco_tolerance,
-                memory_bytes=analysis.batch_bytes,
-            )
-            save_dataset(predictors, path)
+            with resumable(analysis, "loco", analysis.loco_key):
+                predictors = solve_predictors(
+                    analysis.operator,
+                    null,
+                    loco=config.fit.loco,
+                    tolerance=config.fit.loco_tolerance,
+                    memory_bytes=analysis.batch_bytes,
+                )
+                save_dataset(predictors, path)
 
         _, cost["resumed"] = stages.run(LOCO_NAME, analysis.loco_key, build_loco)
         model = replace(null, loco=open_dataset(stages.root / LOCO_NAME))
@@ -145,7 +158,8 @@ def prepare_scan_stage(analysis: Analysis, model: NullModel) -> ScanSetup:
         known: list[ScanSetup] = []
 
         def build(path: Path) -> None:
-            setup = prepare_scan(analysis.scanned, model, operator, scan)
+            with resumable(analysis, "gamma", analysis.scan_key):
+                setup = prepare_scan(analysis.scanned, model, operator, scan)
             if setup.gamma is None:
                 raise ValueError("the stochastic solver needs γ")
             known.append(setup)

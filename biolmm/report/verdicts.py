@@ -190,9 +190,8 @@ def _worst(levels: list[str], sizes: list[float]) -> int:
 def _intercept(ldsc: pd.DataFrame) -> Verdict:
     """Judge confounding and deflation by the LD score intercept; one that grows with a polygenic signal alone is good."""
     name, wanted = "LD score intercept", f"within two standard errors or {LDSC_EXCESS[0]:g} of 1, or a small ratio"
-    rows = [
-        (float(row.intercept) - 1, float(row.intercept_se), float(row.ratio)) for row in ldsc.itertuples(index=False)
-    ]
+    columns = (ldsc[each].to_numpy(dtype=float).tolist() for each in ("intercept", "intercept_se", "ratio"))
+    rows = [(intercept - 1, error, ratio) for intercept, error, ratio in zip(*columns, strict=True)]
     levels = [_intercept_level(*row) for row in rows]
     worst = _worst(levels, [row[0] for row in rows])
     excess, error, _ = rows[worst]
@@ -224,10 +223,10 @@ def _intercept(ldsc: pd.DataFrame) -> Verdict:
 def _intercept_level(excess: float, error: float, ratio: float) -> str:
     if np.isnan(excess):
         return FAIR
-    if abs(excess) <= LDSC_EXCESS[0]:
-        return GOOD
     if abs(excess) <= 2 * error:
         return GOOD if error <= LDSC_ERROR else FAIR
+    if abs(excess) <= LDSC_EXCESS[0]:
+        return GOOD
     if excess > 0 and ratio <= LDSC_RATIO[0]:
         return GOOD
     return FAIR if abs(excess) <= LDSC_EXCESS[1] else POOR
@@ -245,8 +244,8 @@ def _ratio(ldsc: pd.DataFrame) -> Verdict:
     text = {
         GOOD: "Of the inflation nothing, or no more than usual, is by something else than LD.",
         FAIR: "More of the inflation than usual is not by LD; check structure, relatives and the ancestry of the LD scores.",
-        POOR: "Much of the inflation is not by LD: add principal components (--pcs 10), check relatives and batches, and "
-        "take LD scores of the cohort's ancestry before believing weak associations.",
+        POOR: "Much of the inflation is not by LD: look at structure, relatives, batches and the ancestry of the LD "
+        "scores before you believe weak associations.",
     }[level]
     measured = (
         f"{fixed(ratios[worst], 3)} ± {fixed(errors[worst], 3)}{'' if len(ldsc) == 1 else f' at worst ({trait})'}"

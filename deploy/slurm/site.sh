@@ -1,7 +1,7 @@
 # Read by the batch scripts: the site's settings, and `biolmm` on the PATH. Nothing is run by calling this file.
 # shellcheck shell=bash
 umask 077
-biolmm_site=${BIOLMM_SITE:-$SLURM_SUBMIT_DIR/site.env}
+biolmm_site=${BIOLMM_SITE:-$PWD/site.env}
 # shellcheck disable=SC1090
 if [[ -r $biolmm_site ]]; then source "$biolmm_site"; fi
 # One word each: names of modules.

@@ -30,11 +30,16 @@ def terms(toy: Toy) -> tuple[Term, ...]:
     return genetic, family, common_noise(n)
 
 
+def text(value: Any) -> str:
+    """Write a value so that every digit shows."""
+    return json.dumps(value, default=vars)
+
+
 def same(one: ComponentFit, other: ComponentFit) -> bool:
     """Whether two fits are the same to the last bit."""
     for field in fields(ComponentFit):
         a, b = getattr(one, field.name), getattr(other, field.name)
-        alike = np.array_equal(a, b, equal_nan=True) if isinstance(a, np.ndarray) else repr(a) == repr(b)
+        alike = np.array_equal(a, b, equal_nan=True) if isinstance(a, np.ndarray) else text(a) == text(b)
         if not alike:
             return False
     return True

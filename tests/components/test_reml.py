@@ -15,7 +15,7 @@ from biolmm.components.ascent import Ascent
 from biolmm.components.dense import DenseEngine
 from biolmm.components.fit import choose_solver
 from biolmm.components.iterative import MAX_PROBES, IterativeEngine
-from biolmm.components.likelihood_ratio import cone_p, half_mixture_p
+from biolmm.components.likelihood_ratio import _gain, _gain_by_row, cone_p, half_mixture_p
 from biolmm.components.preconditioner import LowRankPreconditioner
 from biolmm.components.problem import Evaluation, Task
 from biolmm.covariance import Term
@@ -374,6 +374,37 @@ def test_p_values_at_the_boundary() -> None:
     expected = 0.5 * chi2.sf(3.0, 1) + (0.5 - weight) * chi2.sf(3.0, 2)
     assert cone_p(3.0, correlated, both, free) == pytest.approx(expected, abs=0.005)
     assert cone_p(0.0, correlated, both, free) == 1.0
+
+
+@pytest.mark.parametrize("k", [8, 9, 10, 11, 22])
+def test_p_values_of_many_components(k: int) -> None:
+    """Independent components: j of k are above zero with the binomial's probability, and others at zero do not matter."""
+    from scipy.stats import binom, chi2
+
+    def mixture(statistic: float, n: int) -> float:
+        return sum(binom.pmf(j, n, 0.5) * chi2.sf(statistic, j) for j in range(1, n + 1))
+
+    everyone, nobody = np.ones(k, dtype=bool), np.zeros(k, dtype=bool)
+    for statistic in (5.0, 25.0, 40.0):
+        assert cone_p(statistic, np.eye(k), everyone, nobody) == pytest.approx(mixture(statistic, k), rel=0.1)
+    # The share beyond a ratio, of 8,000 draws or 1 % of them: four standard errors.
+    for n_tested in (1, 3):
+        tested = np.arange(k) < n_tested
+        for statistic in (3.0, 10.0, 25.0):
+            expected = mixture(statistic, n_tested)
+            assert cone_p(statistic, np.eye(k), tested, ~tested) == pytest.approx(expected, rel=0.45)
+
+
+def test_many_components_are_solved_as_few_are() -> None:
+    """The same draws by all sets of coordinates, and row by row: correlated, and with a component there twice."""
+    rng = np.random.default_rng(3)
+    loadings = rng.standard_normal((6, 9))
+    loadings[5] = loadings[4]
+    information = loadings @ loadings.T
+    scores = rng.standard_normal((300, 9)) @ loadings.T
+    few, many = (gain(scores, information) for gain in (_gain, _gain_by_row))
+    np.testing.assert_allclose(many[0], few[0], rtol=1e-6, atol=1e-6)
+    assert np.all(np.abs(many[1] - few[1]) <= 1)  # of what is there twice, one part or both
 
 
 # Refusals

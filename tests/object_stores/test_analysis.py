@@ -90,3 +90,25 @@ def test_what_needs_a_local_file_says_so(bucket: ObjectPath, disk: Disk) -> None
         assert done.code == 2
         assert "copy" in done.err.lower()
         assert "AKIA" not in done.err
+
+
+def test_components_are_the_local_ones(disk: Disk, bucket: ObjectPath, tmp_path: Path) -> None:
+    """Parts that are finished are on the store too: what is there is not fitted again."""
+    given = (
+        "components",
+        *disk.inputs(),
+        "--formula",
+        "genetic",
+        "--no-test",
+        "--blup",
+        "--scratch",
+        tmp_path / "scratch",
+    )
+    succeed(*given, "--out", tmp_path / "local")
+    succeed(*given, "--out", f"{bucket}/components")
+    again = succeed(*given, "--out", f"{bucket}/components")
+    found = download(bucket / "components", tmp_path / "found")
+    assert again == (tmp_path / "local" / "summary.txt").read_text()
+    for name in ("components.tsv", "blup.tsv"):
+        assert (found / name).read_text() == (tmp_path / "local" / name).read_text()
+    assert len(list((found / "parts").glob("*.done.json"))) == 2

@@ -77,6 +77,11 @@ def _tables(directory: Path, traits: tuple[str, ...], rng: np.random.Generator) 
     k = 10
     eigen = {"component": np.arange(1, k + 1), "eigenvalue": 1.5 + 40 / np.arange(1, k + 1) ** 2, "residual": 1e-4}
     write_result_table(directory, "eigen", pd.DataFrame(eigen))
+    ldsc: dict[str, Any] = {"trait": list(traits), "n_variants": 1_050_000, "mean_chisq": 1.31, "lambda_gc": 1.24}
+    ldsc |= {"h2": h2, "h2_se": 0.03, "intercept": [1.02 + 0.1 * i for i in range(len(traits))], "intercept_se": 0.009}
+    ldsc |= {"ratio": (np.array(ldsc["intercept"]) - 1) / 0.31, "ratio_se": 0.03}
+    ldsc["flags"] = ["", *["h2 is above 1"] * (len(traits) - 1)]
+    write_result_table(directory, "ldsc", pd.DataFrame(ldsc))
     group = rng.integers(0, 3, 400)
     pcs = {"sample_id": [f"S{i:05d}" for i in range(400)]}
     pcs |= {f"PC{j + 1}": rng.normal(size=400) * 0.004 + 0.03 * np.cos(group * 2.1 + j) / (j + 1) for j in range(4)}

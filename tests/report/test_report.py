@@ -61,14 +61,26 @@ def page_of(results: Path) -> Page:
 
 def test_page_has_every_part(make_results: Callable[..., Path]) -> None:
     page = page_of(make_results(("height", NASTY)))
-    sections = {"heritability", "associations", "loci", "structure", "whom", "accuracy", "run", "trait-1", "trait-2"}
+    sections = {
+        "heritability",
+        "associations",
+        "calibration",
+        "loci",
+        "structure",
+        "whom",
+        "accuracy",
+        "run",
+        "trait-1",
+        "trait-2",
+    }
     assert sections <= set(page.ids)
     for text in (
         "9,812", "biolmm gwas --genotypes cohort.bed", "cohort.bed", "9f2b5c0d1e",
         "collinear with the intercept and sex",
         "S00004", "mixed model", "plain regression", "λ mixed model", "λ plain regression", "Manhattan", "16 probes",
         "Monte-Carlo error of h²", "LOCO solves", "Denominators of the scan (γ)", "Leads, scan against exact",
-        "Eigenpairs", "contig left out", "peak memory", "3 outliers beyond 8 standard deviations",
+        "Eigenpairs", "LD score intercept", "LD score ratio", "1.120 ± 0.009 at worst",
+        "h2 is above 1", "contig left out", "peak memory", "3 outliers beyond 8 standard deviations",
     ):  # fmt: skip
         assert text in page.text, text
 
@@ -153,7 +165,7 @@ def test_the_same_results_give_the_same_page(make_results: Callable[..., Path]) 
 
 
 def levels(**tables: pd.DataFrame | None) -> list[str]:
-    empty: dict[str, pd.DataFrame | None] = dict.fromkeys(("h2", "gamma", "loco", "leads", "eigen"))
+    empty: dict[str, pd.DataFrame | None] = dict.fromkeys(("h2", "gamma", "loco", "leads", "eigen", "ldsc"))
     return [verdict.level for verdict in judge(**{**empty, **tables})]
 
 
@@ -185,3 +197,29 @@ def test_gamma_and_eigenpairs_are_judged_by_relative_error() -> None:
     assert levels(gamma=gamma) == [FAIR]
     assert levels(eigen=eigen) == [FAIR]
     assert levels() == []
+
+
+@pytest.mark.parametrize(
+    ("intercept", "error", "ratio", "expected"),
+    [
+        (1.01, 0.01, 0.02, [GOOD, GOOD]),
+        (1.04, 0.01, 0.08, [GOOD, GOOD]),  # within 0.05
+        (1.2, 0.02, 0.06, [GOOD, GOOD]),  # a polygenic trait of a large cohort
+        (1.1, 0.02, 0.15, [FAIR, FAIR]),
+        (1.3, 0.02, 0.4, [POOR, POOR]),
+        (0.9, 0.01, -0.3, [FAIR, GOOD]),
+        (0.7, 0.01, float("nan"), [POOR]),
+        (1.1, 0.2, 0.5, [FAIR, GOOD]),  # nobody can tell
+        (float("nan"), float("nan"), float("nan"), [FAIR]),
+    ],
+)
+def test_calibration_is_judged_by_intercept_and_ratio(
+    intercept: float, error: float, ratio: float, expected: list[str]
+) -> None:
+    ldsc = pd.DataFrame(
+        {"trait": ["t"], "intercept": [intercept], "intercept_se": [error], "ratio": [ratio], "ratio_se": [error / 0.5]}
+    )
+    assert levels(ldsc=ldsc) == expected
+    good = ldsc.assign(trait="u", intercept=1.0, intercept_se=0.01, ratio=0.0, ratio_se=0.02)
+    both = judge(None, None, None, None, None, pd.concat([good, ldsc]))
+    assert [verdict.level for verdict in both] == [*expected, GOOD][:2]

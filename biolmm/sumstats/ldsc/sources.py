@@ -15,6 +15,7 @@ from biolmm.atomic import atomic_path
 from biolmm.chunks import map_tasks
 from biolmm.errors import InputFileError, ParameterError, VariantMismatchError, named
 from biolmm.files.ldscore_files import LdScoreTable
+from biolmm.files.lines import file_start
 from biolmm.files.text_columns import header_of, read_columns
 from biolmm.results.associations import read_part
 from biolmm.results.paths import ASSOCIATIONS, LINEAR, list_parts, list_traits
@@ -37,6 +38,9 @@ _RESULT_COLUMNS = (
 _TEXT = ("rsid", "chromosome", "effect_allele", "other_allele")
 _ALIASES = {"variant_id": "rsid", "z_score": "z", "p": "p_value"}
 _SUMSTATS = ("SNP", "N", "Z")
+_ZSTD = b"\x28\xb5\x2f\xfd"
+"""Such tables only `read_study` reads."""
+
 _ALLELES = ("effect_allele", "other_allele")
 
 
@@ -196,7 +200,7 @@ def gain_of_model(path: Path, name: str, keep: pa.Array | None = None) -> float:
 def _read_file(path: Path, config: MungeConfig | None, wanted: Wanted | None, snp_list: TraitStatistics | None,
                how: StudyConfig) -> TraitStatistics:  # fmt: skip
     config = config or MungeConfig()
-    header = () if path.is_dir() else header_of(path)
+    header = () if path.is_dir() or file_start(path).startswith(_ZSTD) else header_of(path)
     if set(_SUMSTATS) <= set(header):
         found = read_sumstats(path)
         if wanted is None:

@@ -334,6 +334,17 @@ class SumstatsStore:
         return DamagedStoreError(f"{self.path} is damaged: {file} {what}. {_RESTORE}")
 
 
+def open_sumstats(path: Path | str) -> xr.Dataset:
+    """Open a store of summary statistics as a lazy xarray Dataset, variants × studies; nothing is read before it is used.
+
+    Raises
+    ------
+    InputFileError, StoreFormatError, DamagedStoreError
+        As `SumstatsStore.open`.
+    """
+    return SumstatsStore.open(path).to_dataset()
+
+
 def read_attributes(path: Path) -> dict[str, Any]:
     """Read the attributes of a store and check them.
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from biolmm.errors import InputFileError
 from biolmm.files.annot_files import read_overlap
 from biolmm.files.encoding import Encoding, dosages_from_rows
-from biolmm.files.ldscore_files import read_ld_scores
+from biolmm.files.ldscore_files import read_ld_scores, write_ld_scores
 from biolmm.results.associations import read_associations
+from biolmm.results.record import read_record
+from biolmm.results.tables import read_result_table
 from biolmm.store.read import GenotypeStore
 from biolmm.sumstats.ldsc.calibration import calibration
 from biolmm.sumstats.ldsc.sources import gain_of_model, read_sumstats, read_traits
@@ -84,6 +88,46 @@ def test_heritability_straight_from_a_scan(cohort: Path) -> None:
     assert found["intercept"].notna().all()
     liability = succeed("ldsc", "h2", out, "--ld-scores", prefix, "--prevalence", "0.01", "--cases", "0.5")
     assert "h2_liability" in liability
+
+
+def test_calibration_in_the_report(cohort: Path, tmp_path: Path) -> None:
+    """By gwas and by report: the same table, which is that of `ldsc h2`; LD scores that are not there stop gwas at once."""
+    traits = ("--traits", cohort / "toy.traits.tsv", "--covariates", cohort / "toy.covariates.tsv")
+    run = ("gwas", "--genotypes", cohort / "toy.zarr", *traits, "--out", tmp_path / "out", "--ld-scores")
+    done = run_command("--quiet", *run, tmp_path / "absent")
+    assert done.code == 2 and "absent.l2.ldscore.gz' does not exist" in done.err
+    assert not (tmp_path / "out" / "associations").exists()
+    succeed(*run, f"{cohort}/ld.@")
+    found = read_result_table(tmp_path / "out", "ldsc")
+    assert found is not None and found["trait"].tolist() == ["trait1", "trait2"]
+    assert "LD score intercept" in (tmp_path / "out" / "report.html").read_text()
+    succeed("ldsc", "h2", tmp_path / "out", "--ld-scores", f"{cohort}/ld.@", "--out", tmp_path / "h2.tsv")
+    table = pd.read_csv(tmp_path / "h2.tsv", sep="\t")
+    pd.testing.assert_frame_equal(found, table[list(found)], check_exact=False, rtol=1e-12)
+    (tmp_path / "out" / "ldsc.tsv").unlink()
+    succeed("report", tmp_path / "out", "--ld-scores", f"{cohort}/ld.@")
+    pd.testing.assert_frame_equal(read_result_table(tmp_path / "out", "ldsc"), found)
+
+
+def test_other_variants_do_not_undo_a_scan(cohort: Path, tmp_path: Path) -> None:
+    """The scan is worth hours by then: a warning in the record; `report` alone says it is an error."""
+    ld = read_ld_scores(cohort / "ld.@")
+    write_ld_scores(tmp_path / "other", replace(ld, snp=pa.array([f"x{i}" for i in range(len(ld))])))
+    traits = ("--traits", cohort / "toy.traits.tsv", "--trait", "trait1", "--method", "linear-only")
+    succeed(
+        "gwas",
+        "--genotypes",
+        cohort / "toy.zarr",
+        *traits,
+        "--out",
+        tmp_path / "out",
+        "--ld-scores",
+        tmp_path / "other",
+    )
+    assert "no regression on LD scores" in read_record(tmp_path / "out")["warnings"][0]
+    assert read_result_table(tmp_path / "out", "ldsc") is None
+    done = run_command("--quiet", "report", tmp_path / "out", "--ld-scores", tmp_path / "other")
+    assert done.code == 2 and "no variant is among the LD scores" in done.err
 
 
 def test_munged_files_give_what_the_folder_gives(cohort: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import zstandard
 
 from biolmm.errors import ParameterError, UserError, VariantMismatchError
 from biolmm.files.ldscore_files import LdScoreTable, write_ld_scores
@@ -66,9 +67,11 @@ def test_a_store_gives_what_its_tables_give(folder: Path) -> None:
     np.testing.assert_allclose(of_store.Z[0, both], of_store.Z[1, both], rtol=1e-12)
     table = pd.read_csv(folder / "a.tsv", sep="\t")
     plain = munge(table.drop(columns="p_value"), config)
-    found = read_traits(folder / "a.tsv", config)[0]
-    assert found.snp.to_pylist() == plain.snp.to_pylist() and found.dropped == plain.dropped
-    np.testing.assert_allclose(found.z, plain.z, rtol=1e-12)
+    (folder / "a.tsv.zst").write_bytes(zstandard.compress((folder / "a.tsv").read_bytes()))
+    for name in ("a.tsv", "a.tsv.zst"):
+        found = read_traits(folder / name, config)[0]
+        assert found.snp.to_pylist() == plain.snp.to_pylist() and found.dropped == plain.dropped
+        np.testing.assert_allclose(found.z, plain.z, rtol=1e-12)
 
 
 @pytest.mark.parametrize("alleles", [True, False])

@@ -23,3 +23,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "biolmm.claim" -}}
 {{- .Values.storage.existingClaim | default (include "biolmm.name" .) -}}
 {{- end -}}
+
+{{/* Nine tenths of a pod's memory: Dask acts before the kernel kills. */}}
+{{- define "biolmm.workerMemory" -}}
+{{- $number := regexFind "^[0-9]+" .Values.resources.memory | int -}}
+{{- $mebibytes := ternary (mul $number 1024) $number (hasSuffix "Gi" .Values.resources.memory) -}}
+{{- div (mul $mebibytes 9) 10 }}MiB
+{{- end -}}

@@ -80,11 +80,25 @@ containers:
     imagePullPolicy: {{ .Values.image.pullPolicy }}
     args:
       - run
-      - --run-dir
+      - --cluster
+      - kubernetes
+      {{- if .Values.tls.secretName }}
+      - --tls-directory
+      - /tls
+      - --leader
+      - $(JOB_NAME)-0.{{ include "biolmm.name" . }}.{{ .Release.Namespace }}.svc:8786
+      {{- else }}
+      - --run-directory
       - {{ .Values.storage.mountPath }}/.biolmm-runs/$(JOB_NAME)
+      {{- end }}
+      - --worker-memory
+      - {{ include "biolmm.workerMemory" . }}
+      - --spill
+      - /spill
       - --
       {{- toYaml .Values.arguments | nindent 6 }}
     env:
+      # What a CronJob's Job is called is known in the pod only.
       - name: JOB_NAME
         valueFrom:
           fieldRef:
@@ -93,12 +107,6 @@ containers:
         valueFrom:
           fieldRef:
             fieldPath: status.podIP
-      - name: BIOLMM_SCHEDULER
-        value: tls://$(JOB_NAME)-0.{{ include "biolmm.name" . }}.{{ .Release.Namespace }}.svc:8786
-      {{- if .Values.tls.secretName }}
-      - name: BIOLMM_TLS
-        value: /tls
-      {{- end }}
       {{- range $name, $value := .Values.store.environment }}
       - name: {{ $name }}
         value: {{ $value | quote }}
@@ -119,11 +127,12 @@ containers:
       capabilities:
         drop: [ALL]
     resources:
-      requests: &resources
-        cpu: {{ .Values.resources.cpu | quote }}
-        memory: {{ .Values.resources.memory }}
-        ephemeral-storage: {{ .Values.resources.ephemeralStorage }}
-      limits: *resources
+      {{- range tuple "requests" "limits" }}
+      {{ . }}:
+        cpu: {{ $.Values.resources.cpu | quote }}
+        memory: {{ $.Values.resources.memory }}
+        ephemeral-storage: {{ $.Values.resources.ephemeralStorage }}
+      {{- end }}
     volumeMounts:
       - name: data
         mountPath: {{ .Values.storage.mountPath }}

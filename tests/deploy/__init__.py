@@ -1,0 +1,1 @@
+"""Tests of what is in deploy/: files that load, a chart that renders, a SLURM cluster that loses machines."""

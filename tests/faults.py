@@ -1,0 +1,60 @@
+"""Tasks that misbehave, in a module that worker processes can import."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def slow_square(item: int, seconds: float = 0.2) -> int:
+    """Take a while."""
+    time.sleep(seconds)
+    return item * item
+
+
+def greedy(item: int, n_bytes: int) -> int:
+    """Hold memory until the worker is ended."""
+    held = bytearray(n_bytes)
+    held[::4096] = b"x" * len(held[::4096])
+    time.sleep(30)
+    return len(held)
+
+
+def noted(item: int, folder: Path) -> int:
+    """Write one file at the start and one at the end, as tasks that leave results do."""
+    (folder / f"{item}.begun").touch()
+    time.sleep(0.4)
+    (folder / f"{item}.done").touch()
+    return item
+
+
+def suicidal(item: int, folder: Path) -> int:
+    """Kill the worker the first time."""
+    mark = folder / f"{item}.tried"
+    if item == 3 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def moody(item: int, folder: Path) -> int:
+    """Fail twice, as shared storage does now and then."""
+    tries = len(list(folder.glob(f"{item}.try-*")))
+    (folder / f"{item}.try-{tries}").touch()
+    if tries < 2:
+        raise OSError("the file server is busy")
+    return item
+
+
+def told(item: int, number: int) -> int:
+    """Send this worker a signal."""
+    os.kill(os.getpid(), number)
+    time.sleep(0.1)
+    return item
+
+
+def thread_limits(item: int) -> list[str | None]:
+    """Return the threads that libraries may start here."""
+    return [os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")]
