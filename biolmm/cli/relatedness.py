@@ -98,6 +98,7 @@ def grm(**options: Any) -> None:
 @cli.command()
 @_choosing
 @click.option("--out", type=PATH, required=True, metavar="FILE.tsv", help="Where the table goes.")
+@click.option("--overwrite", is_flag=True, help="Replace the table of other inputs or options.")
 @click.option(
     "--min-kinship",
     type=float,
@@ -131,6 +132,7 @@ def relatives(**options: Any) -> None:
             print_plans([plan], options["memory"])
             return
         plan.check(memory)
+        _claim_table(chosen, config, options)
         with working():
             table = (_given_components if options["pcs"] else _robust)(chosen, config, options)
             write_relatives(table, options["out"])
@@ -139,6 +141,34 @@ def relatives(**options: Any) -> None:
     for degree, name in names.items():
         if count := int((table["degree"] == degree).sum()):
             click.echo(f"  {name}: {count:,}")
+
+
+def _claim_table(chosen: ChosenCohort, config: RelativesConfig, options: dict[str, Any]) -> None:
+    """Refuse to replace a table of other inputs or options, and write `FILE.tsv.json`, which says what it is of."""
+    from dataclasses import asdict
+
+    from biolmm.atomic import write_json
+    from biolmm.errors import OutputError
+    from biolmm.results.folder import claim_folder
+    from biolmm.results.record import fingerprint_file
+    from biolmm.stages import content_hash
+
+    out: Path = options["out"]
+    record = out.with_name(f"{out.name}.json")
+    if out.exists() and not record.exists() and not options["overwrite"]:
+        raise OutputError(
+            f"'{out}' exists, and no {record.name} says what it is of: choose another --out, or pass --overwrite to "
+            "replace it."
+        )
+    given = {name: str(options[name]) for name in ("pcs", "training") if options[name]}
+    prints = {name: fingerprint_file(Path(path)) for name, path in given.items()}
+    key = content_hash(chosen.source.reader.key, asdict(config), prints)
+    # A record without a table is of a run that did not end: whoever comes next may have other options.
+    claim_folder(out.parent, record.name, key, (out.name,), overwrite=options["overwrite"] or not out.exists())
+    write_json(record, {
+        "command": _command(), "key": key, "inputs": given, "dropped": chosen.record.dropped,
+        "genotypes": {"path": str(chosen.source.store.path), "fingerprint": chosen.source.store.fingerprint},
+    })  # fmt: skip
 
 
 def _robust(chosen: ChosenCohort, config: RelativesConfig, options: dict[str, Any]) -> pd.DataFrame:

@@ -72,6 +72,11 @@ class MatchedVariants:
             "fewer_copies": self.n_fewer_copies, "repeated": self.n_repeated,
         }  # fmt: skip
 
+    @property
+    def copies_text(self) -> str:
+        """Say, for a warning, how many of those not matched are there, but fewer times; empty for none."""
+        return f", {self.n_fewer_copies:,} of them because they are there fewer times" if self.n_fewer_copies else ""
+
     def scaling(self, wanted: Scaling) -> Scaling:
         """Return the maps of wanted variants as maps of the genotypes' own dosages, in the order of `variants`.
 

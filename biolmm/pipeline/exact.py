@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from biolmm.association.leads import best_of_loci
 from biolmm.atomic import atomic_path
-from biolmm.errors import ParameterError
+from biolmm.errors import OutputError, ParameterError
 from biolmm.exact import ExactConfig, ExactScan, run_exact
 from biolmm.exact.run import h2_table
 from biolmm.exact.sets import SET_COLUMNS, set_tests
-from biolmm.files.variant_sets import read_variant_sets
+from biolmm.files.variant_sets import VariantSet, read_variant_sets
 from biolmm.pipeline.analysis import Analysis
 from biolmm.pipeline.config import AnalysisConfig
 from biolmm.results.tables import MISSING, write_result_table
@@ -22,6 +23,7 @@ from biolmm.store.collection import Collection
 from biolmm.store.convert import check_unchanged
 
 SETS_NAME = "sets.tsv"
+SETS_STAGE = "sets.parquet"
 
 
 def check_exact(config: AnalysisConfig) -> None:
@@ -97,18 +99,45 @@ def _null_model(analysis: Analysis, scan: ExactScan) -> pd.DataFrame:
     return h2
 
 
-def set_stage(analysis: Analysis, set_file: Path) -> pd.DataFrame:
-    """Test the sets of a file and write `sets.tsv`."""
+@dataclass(frozen=True)
+class ClaimedSets:
+    """The sets of a file, and the name of everything that their tests depend on."""
+
+    sets: tuple[VariantSet, ...]
+    key: str
+
+
+def claim_sets(analysis: Analysis, set_file: Path) -> ClaimedSets:
+    """Read a file of sets, and make sure that the folder has no results of other sets; those of the same are kept.
+
+    Raises
+    ------
+    InputFileError
+        When the file cannot be read.
+    OutputError
+        When `sets.tsv` is there and is of other sets: with `overwrite` it has been removed with the analysis.
+    """
     sets = read_variant_sets(set_file)
+    key = content_hash(analysis.scan_key, "sets", [(s.name, s.variants, s.weights) for s in sets])
+    out = analysis.config.out
+    if (out / SETS_NAME).exists() and not analysis.stages.is_done(SETS_STAGE, key):
+        raise OutputError(
+            f"'{out}' holds results of other sets than those of '{set_file}' ({SETS_NAME}): choose another --out, or pass "
+            "--overwrite to replace them."
+        )
     analysis.record.add_input("set_file", set_file)
+    return ClaimedSets(sets, key)
+
+
+def set_stage(analysis: Analysis, claimed: ClaimedSets) -> pd.DataFrame:
+    """Test sets and write `sets.tsv`."""
     scan = exact_scan(analysis)
     with analysis.stage("sets") as cost:
 
         def build(path: Path) -> None:
-            set_tests(scan, sets).to_parquet(path)
+            set_tests(scan, claimed.sets).to_parquet(path)
 
-        key = content_hash(analysis.scan_key, "sets", [(s.name, s.variants, s.weights) for s in sets])
-        path, cost["resumed"] = analysis.stages.run("sets.parquet", key, build)
+        path, cost["resumed"] = analysis.stages.run(SETS_STAGE, claimed.key, build)
         table = pd.read_parquet(path)
     with atomic_path(analysis.config.out / SETS_NAME) as aside:
         table.to_csv(aside, sep="\t", index=False, na_rep=MISSING, columns=list(SET_COLUMNS))

@@ -13,7 +13,7 @@ from biolmm.files.ldscore_files import read_ld_scores
 from biolmm.mirror import mirrored
 from biolmm.pipeline.analysis import prepare, prepare_from_model, start_record, warnings_in
 from biolmm.pipeline.config import EXACT_METHODS, AnalysisConfig
-from biolmm.pipeline.exact import check_exact, exact_stages, set_stage
+from biolmm.pipeline.exact import check_exact, claim_sets, exact_stages, set_stage
 from biolmm.pipeline.inputs import open_fitted, refuse_inside
 from biolmm.pipeline.steps import (
     add_components,
@@ -77,8 +77,9 @@ def run_sets(config: AnalysisConfig, set_file: Path, *, overwrite: bool = False)
     check_exact(config)
     with _running(config) as (config, record):
         analysis = prepare(config, record, overwrite=overwrite)
+        claimed = claim_sets(analysis, set_file)
         add_components(analysis)
-        set_stage(analysis, set_file)
+        set_stage(analysis, claimed)
         record.write(config.out)
         return record
 

@@ -98,7 +98,8 @@ def write_scores(
     warnings = []
     if share.min(initial=1.0) < FEW:
         warnings.append(
-            f"{len(absent):,} of {weights.variants.n:,} variants with weights are not in the genotypes; of the score of "
+            f"{len(absent):,} of {weights.variants.n:,} variants with weights are not in the genotypes"
+            f"{applied.matched.copies_text}; of the score of "
             f"'{weights.names[int(share.argmin())]}' {100 * share.min():.1f} % of the variance is there. They count as the mean."
         )
         log.warning("%s", warnings[0])

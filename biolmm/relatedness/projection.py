@@ -78,10 +78,10 @@ def project(data: GenotypeData, loadings: VariantWeights, sample_index: NDArray[
         scores = np.linalg.lstsq(applied.gram, scores.T, rcond=None)[0].T @ (V.T @ V)
         if found.min() < FEW:
             log.warning(
-                "%s of %s variants with loadings are not in '%s' (%.1f %% of the squared loadings of %s are there): "
+                "%s of %s variants with loadings are not in '%s'%s (%.1f %% of the squared loadings of %s are there): "
                 "the components are a fit to the others.",
                 f"{applied.matched.n_wanted - applied.matched.n_matched:,}", f"{applied.matched.n_wanted:,}", data.path,
-                100 * found.min(), loadings.names[int(found.argmin())],
+                applied.matched.copies_text, 100 * found.min(), loadings.names[int(found.argmin())],
             )  # fmt: skip
     ids = data.sample_id if sample_index is None else data.sample_id[sample_index]
     return Projection(ids, scores * factors_of(loadings), applied.matched, found)

@@ -26,7 +26,7 @@ from biolmm.places import is_remote, remove_tree
 from biolmm.store.identity import ATTRIBUTES_CRC32C, attributes_crc32c, biolmm_version
 from biolmm.store.in_memory import GroupInMemory
 from biolmm.store.layout import ZSTD_LEVEL
-from biolmm.store.matrix import COMPRESSED, FORMAT_ATTRIBUTE, MATRIX_FORMAT, TileGrid, is_matrix, tile_path
+from biolmm.store.matrix import COMPRESSED, FORMAT_ATTRIBUTE, MATRIX_FORMAT, TileGrid, is_matrix, read_matrix_attributes, tile_path
 from biolmm.store.write import clear_aside
 
 _GROUP = "zarr.json"
@@ -95,6 +95,7 @@ class MatrixWriter:
     arrays: tuple[str, ...]
     n_layers: int
     dtype: str = "float32"
+    key: str = ""
 
     @classmethod
     def begin(
@@ -109,6 +110,8 @@ class MatrixWriter:
         dtype: str = "float32",
     ) -> MatrixWriter:
         """Start a matrix aside, or continue one that was begun with the same `key`.
+
+        One that is finished at `path`, of the same key, stays: all its tiles are there, and `publish` does nothing.
 
         Parameters
         ----------
@@ -128,18 +131,26 @@ class MatrixWriter:
         Raises
         ------
         OutputError
-            When there is something at `path` already, it is on an object store, or nothing can be written there.
+            When there is something else at `path`, it is on an object store, or nothing can be written there.
         """
         if is_remote(Path(path)):
             raise OutputError(
                 f"{path}: a relatedness matrix is written to a local folder; copy it when it is finished."
             )
         path = Path(path).absolute()
-        writer = cls(path, TileGrid(len(tables.sample_id), tile_samples), tuple(arrays), len(tables.layers), dtype)
-        if path.exists():
-            raise OutputError(f"{path} exists already. Remove it, choose another name, or ask to overwrite it.")
         layout = json.dumps([MATRIX_FORMAT, tile_samples, list(arrays), dtype])
         full = hashlib.sha256((layout + key + tables.digest()).encode()).hexdigest()
+        grid = TileGrid(len(tables.sample_id), tile_samples)
+        writer = cls(path, grid, tuple(arrays), len(tables.layers), dtype, full)
+        if writer.is_published:
+            return writer
+        if is_matrix(path):
+            raise OutputError(
+                f"{path} exists already and is of other inputs or options, or damaged: choose another name, or pass "
+                "--overwrite to replace it."
+            )
+        if path.exists():
+            raise OutputError(f"{path} exists and is not a relatedness matrix: choose another name or move it.")
         with saving(path):
             if writer._begun_with(full):
                 return writer
@@ -152,8 +163,18 @@ class MatrixWriter:
         """Folder in which it is built."""
         return self.path.with_name(self.path.name + ".partial")
 
+    @property
+    def is_published(self) -> bool:
+        """Whether the finished matrix is in its place already."""
+        try:
+            return read_matrix_attributes(self.path)["biolmm_key"] == self.key
+        except (BiolmmError, KeyError):
+            return False
+
     def finished_tiles(self) -> set[tuple[int, int]]:
-        """Find the tiles whose marker is whole and whose files have the sizes in it."""
+        """Find the tiles whose marker is whole and whose files have the sizes in it; all of a finished matrix."""
+        if self.is_published:
+            return set(self.grid.tiles())
         return {tile for tile in self.grid.tiles() if self._read_marker(*tile) is not None}
 
     def write_part(self, array: str, layer: int, row: int, column: int, values: NDArray[Any]) -> Part:
@@ -194,8 +215,10 @@ class MatrixWriter:
         BiolmmError
             When tiles are missing.
         OutputError
-            When it cannot be written, or something has appeared in its place.
+            When it cannot be written, or something else has appeared in its place.
         """
+        if self.is_published:
+            return self.path
         markers = {tile: self._read_marker(*tile) for tile in self.grid.tiles()}
         missing = [f"({i}, {j})" for (i, j), parts in markers.items() if parts is None]
         if missing:

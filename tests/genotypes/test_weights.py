@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from biolmm.chunks import threads
@@ -85,6 +88,7 @@ def test_strands_are_not_turned_over_and_repeats_are_taken_once(toy: Toy) -> Non
     class Given:
         path = Path("other")
         contig_id = ("1",)
+        variant_id = as_strings(["", "", "", "", "", ""])
         variant_contig = np.zeros(6, np.int32)
         variant_position = np.array([10, 20, 30, 30, 40, 50])
         ref = as_strings(["A", "T", "G", "C", "A", "A"])
@@ -105,6 +109,79 @@ def test_strands_are_not_turned_over_and_repeats_are_taken_once(toy: Toy) -> Non
         1,
         2,
     )
+
+
+Row = tuple[str, str, str]
+"""REF, ALT and id of a variant at one place."""
+
+
+def matched_at_one_place(wanted: list[Row], there: list[Row]) -> tuple[dict[int, tuple[int, bool]], dict[str, int]]:
+    """Match variants of one place; return which goes with which, and whether it is swapped."""
+
+    class Given:
+        path = Path("other")
+        contig_id = ("1",)
+        variant_contig = np.zeros(len(there), np.int32)
+        variant_position = np.full(len(there), 5)
+        ref, alt, variant_id = (as_strings([row[k] for row in there]) for k in range(3))
+
+    ref, alt, ids = (as_strings([row[k] for row in wanted]) for k in range(3))
+    table = VariantTable(np.zeros(len(wanted), np.int32), ("1",), np.full(len(wanted), 5), ids, ref, alt)
+    found = match_variants(table, Given())  # type: ignore[arg-type]
+    assert found.variants.tolist() == sorted(set(found.variants.tolist()))
+    rows = zip(found.variants.tolist(), found.swapped.tolist(), strict=True)
+    return dict(zip(found.wanted.tolist(), rows, strict=True)), found.counts
+
+
+AG, GA = ("A", "G"), ("G", "A")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "pairs"),
+    [
+        # The n-th goes with the n-th.
+        ([(*AG, "."), (*AG, ".")], [(*AG, "."), (*AG, ".")], {0: (0, False), 1: (1, False)}),
+        ([(*AG, "p"), (*AG, "p")], [(*GA, "p"), (*GA, "p")], {0: (0, True), 1: (1, True)}),
+        ([(*AG, "p"), (*AG, "p")], [(*GA, "p"), (*AG, "p")], {0: (0, True), 1: (1, False)}),
+        # Ids come first, whatever is counted; what they leave is in order.
+        ([(*AG, "p"), (*AG, "q")], [(*AG, "q"), (*GA, "p")], {0: (1, True), 1: (0, False)}),
+        ([(*AG, "q"), (*AG, "r")], [(*AG, "p"), (*AG, "q"), (*AG, "r")], {0: (1, False), 1: (2, False)}),
+        ([(*AG, "q"), (*AG, "s"), (*AG, ".")], [(*AG, "."), (*AG, "."), (*AG, "q")],
+         {0: (2, False), 1: (0, False), 2: (1, False)}),
+        # An insertion and a deletion are told apart by what is counted.
+        ([("A", "AT", "."), ("AT", "A", ".")], [("AT", "A", "x"), ("A", "AT", "y")], {0: (1, False), 1: (0, False)}),
+        # The same alleles fewer times: no other strand, no other alleles, A/T or not.
+        ([(*AG, "."), (*AG, ".")], [(*AG, ".")], {0: (0, False)}),
+        ([("A", "T", "."), ("A", "T", ".")], [("T", "A", ".")], {0: (0, True)}),
+    ],
+)  # fmt: skip
+def test_repeated_variants_are_paired_one_to_one(
+    wanted: list[Row], there: list[Row], pairs: dict[int, tuple[int, bool]]
+) -> None:
+    found, counts = matched_at_one_place(wanted, there)
+    assert found == pairs
+    missing = len(wanted) - len(pairs)
+    assert (counts["missing"], counts["fewer_copies"]) == (missing, missing)
+    assert (counts["other_strand"], counts["other_alleles"]) == (0, 0)
+    assert counts["repeated"] == (len(pairs) if len(there) > 1 else 0)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_as_many_are_paired_as_there_are(data: st.DataObject) -> None:
+    row = st.tuples(st.sampled_from("AG"), st.sampled_from("CT"), st.sampled_from([".", "p", "q"]), st.booleans())
+    draws = [data.draw(st.lists(row, max_size=8)) for _ in range(2)]
+    wanted, there = ([(b, a, name) if turned else (a, b, name) for a, b, name, turned in rows] for rows in draws)
+    found, counts = matched_at_one_place(wanted, there)
+    times = [Counter(frozenset(row[:2]) for row in rows) for rows in (wanted, there)]
+    assert len(found) == (times[0] & times[1]).total()
+    assert counts["fewer_copies"] == sum(max(0, n - times[1][each]) for each, n in times[0].items() if times[1][each])
+    for mine, (other, swapped) in found.items():
+        assert wanted[mine][:2] == (there[other][1::-1] if swapped else there[other][:2])
+    own, _ = matched_at_one_place(there, there)
+    assert [(own[k], (there[own[k][0]] == there[k])) for k in range(len(there))] == [
+        ((k, False), True) for k in range(len(there))
+    ]
 
 
 def test_weights_apply_to_other_people_whatever_allele_is_counted(toy: Toy, tmp_path: Path) -> None:

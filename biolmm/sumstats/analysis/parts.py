@@ -91,6 +91,11 @@ def write_part(path: Path, variants: Mapping[str, pa.Array], columns: Mapping[st
     return path
 
 
+def list_parts(out: Path) -> list[Path]:
+    """List the parts of a result in genome order; none where there is no result."""
+    return sorted((out / FOLDER).glob("part-*.parquet"))
+
+
 def read_parts(out: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read a result whole, in genome order.
 
@@ -101,7 +106,7 @@ def read_parts(out: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     DamagedStoreError
         When a part is damaged.
     """
-    paths = sorted((out / FOLDER).glob("part-*.parquet"))
+    paths = list_parts(out)
     if not paths:
         raise InputFileError(f"{out} holds no results of `biolmm meta`.")
     tables = [read_part(path, columns) for path in paths]

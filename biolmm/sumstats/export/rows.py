@@ -16,6 +16,8 @@ from biolmm.errors import InputFileError, ParameterError, named
 from biolmm.results.associations import read_part
 from biolmm.results.diagnostics import neg_log10_p
 from biolmm.results.paths import ASSOCIATIONS, list_parts, list_traits
+from biolmm.sumstats.analysis.parts import list_parts as list_meta_parts
+from biolmm.sumstats.analysis.parts import read_part as read_meta_part
 from biolmm.sumstats.ingest.alleles import BASES, LONG, Alleles
 from biolmm.sumstats.ingest.fields import Fields
 from biolmm.sumstats.ingest.sources import open_study
@@ -27,6 +29,9 @@ COLUMNS = (
     "effect_allele_frequency", "neg_log_10_p_value", "variant_id", "rsid", "n", "info",
 )  # fmt: skip
 """Columns of every part; those of other names, such as heterogeneity, come behind."""
+
+META = "meta"
+"""Name of the one result of a meta-analysis."""
 
 Parts = Iterator[tuple[str, pd.DataFrame]]
 
@@ -42,7 +47,7 @@ class Origin:
     name
         The study or trait.
     kind
-        `store`, `results` or `table`.
+        `store`, `results` (of a scan), `meta` (of a meta-analysis) or `table`.
     """
 
     path: Path
@@ -53,6 +58,8 @@ class Origin:
         """Read contig and rows, in the order of the place."""
         if self.kind == "store":
             return _store_parts(SumstatsStore.open(self.path), self.name)
+        if self.kind == "meta":
+            return _meta_parts(self.path)
         return _result_parts(self.path, self.name) if self.kind == "results" else _table_parts(self.path)
 
     def build(self) -> str | None:
@@ -73,6 +80,8 @@ def find_origin(path: Path, name: str | None = None) -> Origin:
     if (path / "zarr.json").exists():
         names: tuple[str, ...] | list[str] = SumstatsStore.open(path).study_id
         return Origin(path, _choose(path, names, name, "study"), "store")
+    if path.is_dir() and list_meta_parts(path):
+        return Origin(path, _choose(path, [META], name, "trait"), "meta")
     if path.is_dir():
         names = list_traits(path)
         if not names:
@@ -162,6 +171,11 @@ def _result_parts(path: Path, trait: str) -> Parts:
             raise InputFileError(f"{part} has no column {named(lacking)}: these are not results of associations.")
         frame["chromosome"] = contig
         yield from _by_contig(frame)
+
+
+def _meta_parts(path: Path) -> Parts:
+    for part in list_meta_parts(path):
+        yield from _by_contig(read_meta_part(part).to_pandas())
 
 
 _FROM_ROLES = {"beta": "beta", "se": "standard_error", "eaf": "effect_allele_frequency", "info": "info", "n": "n",
