@@ -215,7 +215,7 @@ def _on_cluster(client: Any, tasks: list[Delayed], *, keep: bool) -> tuple[Any, 
             if watcher:
                 watcher(len(futures) - len(waiting), len(futures))
             if waiting and _stop.is_set():
-                begun = {key for keys in client.processing().values() for key in keys} if keep else set()
+                begun = _begun(client) if keep else set()
                 client.cancel([future for future in waiting if future.key not in begun])
                 wait([future for future in waiting if future.key in begun])
                 check_stop()
@@ -223,6 +223,16 @@ def _on_cluster(client: Any, tasks: list[Delayed], *, keep: bool) -> tuple[Any, 
     except BaseException:
         client.cancel(futures, reason="the run ends")
         raise
+
+
+def _begun(client: Any) -> set[Any]:
+    """Name the tasks that workers have begun; those that wait at a worker are not among them."""
+    found = client.run(_executing, on_error="ignore")
+    return {key for keys in found.values() for key in keys}
+
+
+def _executing(dask_worker: Any) -> list[Any]:
+    return [task.key for task in dask_worker.state.executing]
 
 
 def _raise(future: Any) -> None:

@@ -1,11 +1,16 @@
-"""Tasks that misbehave, in a module that worker processes can import."""
+"""Tasks that misbehave, in a module that worker processes can import; processes of the command line."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+Start = Callable[..., "subprocess.Popen[str]"]
+"""Starts `biolmm ARGUMENTS`, with the environment given by name."""
 
 
 def slow_square(item: int, seconds: float = 0.2) -> int:
@@ -58,3 +63,11 @@ def told(item: int, number: int) -> int:
 def thread_limits(item: int) -> list[str | None]:
     """Return the threads that libraries may start here."""
     return [os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")]
+
+
+def wait_for(pattern: str, folder: Path, seconds: float = 60) -> None:
+    """Wait until a file of this name is in a folder."""
+    deadline = time.monotonic() + seconds
+    while not any(folder.glob(pattern)):
+        assert time.monotonic() < deadline, f"no {pattern} after {seconds} s"
+        time.sleep(0.01)

@@ -152,7 +152,7 @@ def _reported(file: Path | None) -> Iterator[None]:
 
 def _run(options: dict[str, Any], words: list[str]) -> int:
     """Run a command as the rank that this process is; return its exit code as the command line has it."""
-    from biolmm.cluster.options import check_target
+    from biolmm.cluster.options import PORT, check_target
     from biolmm.cluster.plan import expected_workers
     from biolmm.cluster.progress import progress_lines
     from biolmm.cluster.ranks import find_rank
@@ -165,6 +165,8 @@ def _run(options: dict[str, Any], words: list[str]) -> int:
         raise ParameterError("'kubernetes' is for the pods of an Indexed Job: JOB_COMPLETION_INDEX is not set.")
     if options["stay"] is None:
         options["stay"] = rank is not None and rank.source == "kubernetes"
+    if rank is not None and rank.source == "kubernetes" and options["port"] is None:
+        options["port"] = PORT  # what network policies let through
     with ExitStack() as stack:
         stack.enter_context(expected_workers(options["workers"], options["threads_per_worker"]))
         if "--plan" in words or "--help" in words:

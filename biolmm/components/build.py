@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +26,15 @@ from biolmm.covariance.spatial import SHAPES, Shape, SpatialKernel, globe_points
 from biolmm.covariance.terms import Kernel, Term
 from biolmm.covariance.variant_sets import VariantSets
 from biolmm.errors import ParameterError, named
+from biolmm.files.genotypes import NO_FAMILY
 
 BUILT_IN = ("genetic", "dominance", "epistasis", "pedigree", "spatial", RESIDUAL)
 GENOTYPE_EFFECTS = ("genetic", "dominance", "epistasis")
 FAMILY = "family"
 PARTITIONS = ("annotations", "maf", "ld", "contigs")
 MAX_LEVELS = 50
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +76,12 @@ class Sources:
         return [] if self.environment is None else [str(name) for name in self.environment.columns]
 
     def is_categorical(self, column: str) -> bool:
-        """Whether a column of the environment names categories."""
+        """Whether a column of the environment names categories, as text and truth values do."""
         if self.environment is None:
             return False
-        return column in self.categorical or not pd.api.types.is_numeric_dtype(self.environment[column])
+        values = self.environment[column]
+        is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+        return column in self.categorical or not is_number
 
 
 def check_names(formula: Formula, sources: Sources) -> None:
@@ -221,6 +227,7 @@ def build_terms(
         When a table does not fit.
     """
     check_names(formula, sources)
+    _say_kinds(formula, sources)
     builder = _Builder(sources, sample_id, panel, memory_bytes)
     fixed: list[Term] = []
     noise: list[Term] = [common_noise(len(sample_id))]
@@ -247,6 +254,15 @@ def build_terms(
         Candidate((*fixed, *builder.spatial(effect, float(value)), *noise), {str(effect): float(value)})
         for value in grid
     ]
+
+
+def _say_kinds(formula: Formula, sources: Sources) -> None:
+    """Log which columns of the environment are taken as categories, and which as numbers."""
+    columns = list(dict.fromkeys(effect.by for effect in formula.effects if effect.by is not None))
+    for kind, wanted in (("categories", True), ("numbers", False)):
+        chosen = [name for name in columns if sources.is_categorical(name) == wanted]
+        if chosen:
+            log.info("environment: %s as %s", named(chosen, 12), kind)
 
 
 class _Builder:
@@ -319,9 +335,14 @@ class _Builder:
         if column in self.sources.columns:
             values = self._column(column)
         else:
-            values = pd.Series([self.sources.family.get(name, name) for name in self.sample_id])
-            alone = values.isin(["0", ""])  # PLINK's code for no family
-            values = values.where(~alone, pd.Series(self.sample_id))
+            families = [self.sources.family.get(name, "0") for name in self.sample_id]
+            # Who has no family is alone, even where an id is spelled as that of a family.
+            values = pd.Series(
+                [
+                    f"s/{name}" if family in NO_FAMILY else f"f/{family}"
+                    for name, family in zip(self.sample_id, families, strict=True)
+                ]
+            )
         codes, levels = pd.factorize(values)
         if len(levels) == len(codes):
             raise ParameterError(f"'{column}' has no two samples in one group: its effect is noise. Leave it out.")
@@ -364,7 +385,7 @@ class _Builder:
             if item == "maf":
                 found.append(variant_sets.maf_sets(np.minimum(frequency, 1 - frequency)))
             elif item == "ld":
-                found.append(variant_sets.ld_sets(self._ld_score(data.variant_id[variants])))
+                found.append(variant_sets.ld_sets(self._ld_score(data.variant_id[variants]), varies=varies))
             elif item == "contigs":
                 found.append(variant_sets.contig_sets(tuple(data.contig_id), data.variant_contig[variants]))
             else:
@@ -409,7 +430,7 @@ class _Builder:
             raise ParameterError(
                 "genetic(ld) needs LD scores: give --annotations with a table of variant ids and a column LDSCORE or L2."
             )
-        return variant_sets.table_sets(table, (str(columns[0]),), variant_id).weights[:, 0]
+        return variant_sets.ld_scores(table, str(columns[0]), variant_id)
 
     def _panel(self, effect: Effect) -> GenotypePanel:
         if self.panel is None:

@@ -7,6 +7,7 @@ in less LD than the rest.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,10 +22,19 @@ from biolmm.regions import in_regions, read_bed_regions
 
 MAF_EDGES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 LD_QUANTILES = 4
-_ID_COLUMNS = ("id", "snp", "rsid", "variant_id", "variant")
-_PLACE_COLUMNS = ("chr", "chrom", "chromosome", "bp", "pos", "position", "cm", "base")
+ID_COLUMNS = ("variant_id", "id", "snp", "snpid", "rsid", "rs", "variant", "marker", "markername")
+PLACE_COLUMNS = (
+    "chr", "chrom", "chromosome", "bp", "pos", "position", "base_pair_location", "cm", "base", "ref", "alt", "a1", "a2"
+)  # fmt: skip
+"""Columns that say where a variant is or what its alleles are, and LD score regression's `base`, which is 1 everywhere."""
 LD_COLUMNS = ("ld", "ldscore", "ld_score", "l2", "ldscore_region")
+"""Columns of LD scores, which are no annotations."""
 OTHER = "other"
+UNKNOWN_LD = "ld:unknown"
+FEW_FOUND = 0.1
+"""More variants than this share without a row in a table of annotations are warned of."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +74,7 @@ class VariantSets:
 def read_annotations(path: Path) -> pd.DataFrame:
     """Read a table of numbers by variant: a header with ID, SNP or rsID, and a column for every annotation.
 
-    Columns of place (CHR, BP, CM) and the column `base` of LD score regression's files are passed over.
+    Columns of place (CHR, BP, CM), alleles and the column `base` of LD score regression's files are passed over.
 
     Raises
     ------
@@ -76,8 +86,8 @@ def read_annotations(path: Path) -> pd.DataFrame:
     if len(lines) < 2:
         raise InputFileError(f"'{path}' has no variants below its header.")
     names = [name.strip().lstrip("#") for name in lines[0][1]]
-    ids = [i for i, name in enumerate(names) if name.lower() in _ID_COLUMNS]
-    values = [i for i, name in enumerate(names) if i not in ids and name.lower() not in _PLACE_COLUMNS]
+    ids = [i for i, name in enumerate(names) if name.lower() in ID_COLUMNS]
+    values = [i for i, name in enumerate(names) if i not in ids and name.lower() not in PLACE_COLUMNS]
     if len(ids) != 1 or not values:
         raise InputFileError(
             f"'{path}' needs one column ID, SNP or rsID and at least one annotation: its header is {named(names, 8)}."
@@ -110,7 +120,7 @@ def _is_number(text: str) -> bool:
 
 
 def table_sets(table: pd.DataFrame, columns: tuple[str, ...], variant_id: NDArray[np.str_]) -> VariantSets:
-    """Take annotations of the model's variants from a table; variants that are not in it have none.
+    """Take annotations of the model's variants from a table; variants that are not in it have none, and are counted.
 
     Raises
     ------
@@ -120,16 +130,46 @@ def table_sets(table: pd.DataFrame, columns: tuple[str, ...], variant_id: NDArra
         When a weight is negative or not finite.
     """
     source = table.attrs.get("source", "the annotations")
-    found = table.reindex(variant_id.tolist())[list(columns)]
-    if not table.index.isin(variant_id).any():
-        raise VariantMismatchError(
-            f"None of the {len(table):,} variants in '{source}' is among the model's {len(variant_id):,}: "
-            f"{named(table.index[:3])} there, {named(variant_id[:3])} in the genotypes."
-        )
+    found = _rows(table, columns, variant_id)
+    absent = int(found.isna().any(axis=1).sum())
+    if absent:
+        log.log(
+            logging.WARNING if absent > FEW_FOUND * len(found) else logging.INFO,
+            "%d of %d variants of the model have no value in '%s': they count as 0 in %s.",
+            absent, len(found), source, named(columns),
+        )  # fmt: skip
     weights = found.fillna(0.0).to_numpy(np.float64)
     if not np.isfinite(weights).all() or (weights < 0).any():
         raise InputFileError(f"'{source}' holds infinite or negative annotations: they are weights of at least 0.")
     return VariantSets(columns, weights)
+
+
+def ld_scores(table: pd.DataFrame, column: str, variant_id: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Take LD scores of the model's variants from a table; NaN where it has none.
+
+    Raises
+    ------
+    VariantMismatchError
+        When none of the variants is in the table.
+    InputFileError
+        When a score is infinite.
+    """
+    scores = _rows(table, (column,), variant_id)[column].to_numpy(np.float64)
+    if np.isinf(scores).any():
+        raise InputFileError(
+            f"'{table.attrs.get('source', 'the annotations')}' holds infinite LD scores: write NA where one is missing."
+        )
+    return scores
+
+
+def _rows(table: pd.DataFrame, columns: tuple[str, ...], variant_id: NDArray[np.str_]) -> pd.DataFrame:
+    """Return columns of a table in the order of the variants, NaN where it has none of these."""
+    if not table.index.isin(variant_id).any():
+        raise VariantMismatchError(
+            f"None of the {len(table):,} variants in '{table.attrs.get('source', 'the annotations')}' is among the model's "
+            f"{len(variant_id):,}: {named(table.index[:3])} there, {named(variant_id[:3])} in the genotypes."
+        )
+    return table[list(columns)].reindex(variant_id.tolist())
 
 
 def bed_set(
@@ -153,11 +193,39 @@ def maf_sets(maf: NDArray[np.float64], edges: tuple[float, ...] = MAF_EDGES) -> 
     return VariantSets(names, np.eye(len(names))[bins])
 
 
-def ld_sets(ld_score: NDArray[np.float64], n_bins: int = LD_QUANTILES) -> VariantSets:
-    """Cut variants into quantiles of their LD score."""
-    ranks = np.argsort(np.argsort(ld_score, kind="stable"), kind="stable")
-    bins = ranks * n_bins // len(ld_score)
-    return VariantSets(tuple(f"ld:q{i + 1}" for i in range(n_bins)), np.eye(n_bins)[bins])
+def ld_sets(
+    ld_score: NDArray[np.float64], n_bins: int = LD_QUANTILES, varies: NDArray[np.bool_] | None = None
+) -> VariantSets:
+    """Cut variants into quantiles of their LD score.
+
+    Parameters
+    ----------
+    ld_score
+        (M,) NaN where it is not known: these variants are a set of their own, `ld:unknown`.
+    n_bins
+        Quantiles.
+    varies
+        (M,) which variants are ranked, all by default; the others are in no set.
+
+    Examples
+    --------
+    >>> ld_sets(np.array([2.0, 1.0, np.nan]), n_bins=2).weights.argmax(axis=1).tolist()
+    [1, 0, 2]
+    """
+    ranked = np.ones(len(ld_score), dtype=np.bool_) if varies is None else varies
+    unknown = ranked & np.isnan(ld_score)
+    known = np.flatnonzero(ranked & ~unknown)
+    ranks = np.argsort(np.argsort(ld_score[known], kind="stable"), kind="stable")
+    weights = np.zeros((len(ld_score), n_bins + 1))
+    weights[known, ranks * n_bins // max(len(known), 1)] = 1
+    weights[unknown, n_bins] = 1
+    names = tuple(f"ld:q{i + 1}" for i in range(n_bins))
+    if not unknown.any():
+        return VariantSets(names, weights[:, :n_bins])
+    log.warning(
+        "%d of %d variants have no LD score: they are the set %s.", unknown.sum(), int(ranked.sum()), UNKNOWN_LD
+    )
+    return VariantSets((*names, UNKNOWN_LD), weights)
 
 
 def crossed(one: VariantSets, other: VariantSets) -> VariantSets:

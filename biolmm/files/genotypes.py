@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from biolmm.files.encoding import Encoding, Rows
 
+NO_FAMILY = ("", "0", "NA", ".")
+"""Family ids that say that none is known."""
+
 Strings = np.ndarray[Any, np.dtype[Any]]
 """A one-dimensional array of strings: NumPy's variable-width `StringDType`, or `str_`."""
 

@@ -38,7 +38,11 @@ class _Header:
 
 
 def read_table(
-    path: str | Path, *, missing_value: float | str | None = None, default_name: str = "PHENO"
+    path: str | Path,
+    *,
+    missing_value: float | str | None = None,
+    default_name: str = "PHENO",
+    truth_as_text: bool = False,
 ) -> pd.DataFrame:
     """Read a table of traits or covariates, one row a sample.
 
@@ -52,6 +56,8 @@ def read_table(
         One more spelling of a missing value, for example -9 as PLINK writes it. It is never assumed.
     default_name
         Name of the columns of a file without a header: `PHENO1`, `PHENO2`, ...
+    truth_as_text
+        Whether columns of TRUE and FALSE are the text `True` and `False`, categories; else they are 1 and 0.
 
     Returns
     -------
@@ -71,7 +77,7 @@ def read_table(
     """
     path = place(path)
     frame = _read_parquet(path) if file_start(path).startswith(b"PAR1") else _read_text(path, default_name)
-    columns = {name: _plain_column(frame[name]) for name in frame.columns}
+    columns = {name: _plain_column(frame[name], truth_as_text) for name in frame.columns}
     if missing_value is not None:
         columns = {name: _blank_out(column, str(missing_value).strip()) for name, column in columns.items()}
     table = pd.DataFrame(columns, index=pd.Index(frame.index, dtype=object, name=SAMPLE_ID))
@@ -224,12 +230,12 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _plain_column(column: pd.Series) -> pd.Series:
-    """Make a column float64, or text with NaN where missing; truth values count as 0 and 1."""
-    if pd.api.types.is_numeric_dtype(column):
+def _plain_column(column: pd.Series, truth_as_text: bool = False) -> pd.Series:
+    """Make a column float64, or text with NaN where missing; truth values count as 0 and 1, unless they are to be text."""
+    if pd.api.types.is_numeric_dtype(column) and not (truth_as_text and pd.api.types.is_bool_dtype(column)):
         return column.astype("float64")
     present = column[column.notna()]
-    if len(present) and present.map(lambda value: isinstance(value, bool)).all():
+    if not truth_as_text and len(present) and present.map(lambda value: isinstance(value, bool)).all():
         return column.astype("float64")
     text = column.astype(object).where(column.isna(), column.astype(str).str.strip())
     text = text.where(~text.isin(NA_SPELLINGS) & text.notna(), float("nan"))

@@ -141,7 +141,8 @@ def _paired(left: pd.DataFrame, right: pd.DataFrame, wanted: VariantTable, data:
     alone, others = (table[~table["same"].isin(several)] for table in (left, right))
     pairs = [alone.merge(others, on="same", suffixes=("", "_there"))]
     left, right = (table[table["same"].isin(several)].copy() for table in (left, right))
-    left["id"], right["id"] = wanted.variant_id[left["wanted"]].tolist(), data.variant_id[right["variant"]].tolist()
+    left["id"] = np.array(wanted.variant_id[left["wanted"]].tolist(), dtype=object)
+    right["id"] = np.array(data.variant_id[right["variant"]].tolist(), dtype=object)
     for by in (["same", "id"], ["same"]):
         named = [~table["id"].isin(["", "."]) if "id" in by else slice(None) for table in (left, right)]
         found = _in_order(left[named[0]], right[named[1]], by)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from biolmm.covariance.variant_sets import ID_COLUMNS, LD_COLUMNS, PLACE_COLUMNS
 from biolmm.errors import InputFileError, ParameterError, VariantMismatchError, named
 from biolmm.files.lines import read_lines
 from biolmm.regions import in_regions, read_bed_regions
@@ -19,8 +20,7 @@ from biolmm.store.data import GenotypeData
 REST = "rest"
 """Annotation of the variants that no other one has."""
 
-_IDS = ("variant_id", "id", "snp", "snpid", "rsid", "rs", "variant", "marker", "markername")
-_PLACES = ("chr", "chrom", "chromosome", "bp", "pos", "position", "base_pair_location", "cm", "ref", "alt", "a1", "a2")
+_NO_ANNOTATIONS = (*PLACE_COLUMNS, *LD_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def read_annotations(paths: Sequence[Path], data: GenotypeData, variants: NDArra
     ----------
     paths
         Tables with a column of variant ids (`ID`, `SNP`, `rsid`, …) and a column an annotation, of which columns that say
-        where the variant is (`CHR`, `BP`, `CM`, …) are not, as in LD score regression's `.annot`; or UCSC BED files
+        where the variant is (`CHR`, `BP`, `CM`, …), `base` and LD scores (`L2`, …) are not, as in LD score regression's
+        `.annot`; or UCSC BED files
         (`….bed`), each one annotation named after the file.
     data
         Genotypes, for ids and positions.
@@ -112,12 +113,12 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise InputFileError(f"'{path}' is empty: a header and a row a variant are needed.")
     separator = next((s for s in ("\t", ",", ";") if s in first[1]), None)
     header = [word.strip().lstrip("#").strip('"') for word in _split(first[1], separator)]
-    ids = [i for i, name in enumerate(header) if name.lower() in _IDS]
+    ids = [i for i, name in enumerate(header) if name.lower() in ID_COLUMNS]
     if not ids:
         raise InputFileError(
             f"'{path}' has no column of variant ids: its header is {named(header)}. Name it 'ID' or 'SNP'."
         )
-    kept = [i for i, name in enumerate(header) if i != ids[0] and name.lower() not in _PLACES]
+    kept = [i for i, name in enumerate(header) if i != ids[0] and name.lower() not in _NO_ANNOTATIONS]
     if not kept:
         raise InputFileError(f"'{path}' has variant ids but no annotation beside them: its header is {named(header)}.")
     names = [header[i] for i in kept]

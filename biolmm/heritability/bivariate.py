@@ -10,7 +10,7 @@ this model Lee et al. 2012, doi 10.1093/bioinformatics/bts474).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -24,17 +24,26 @@ MAX_ITERATIONS = 200
 SCORING_STEPS = 6
 SAME = 1e-9
 """Traits whose squared correlation is within this of 1 are taken as the same up to scale."""
+NEARLY_SINGULAR = 1e-4
+"""Without common samples, V is as good as singular below this share of what a contrast varies by itself …"""
+NEARLY_SINGULAR_BEYOND = 1e-2
+"""… and below this one beyond |r_g| = 1, where only chance keeps V positive definite."""
 
 Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """−ℓ at one θ with its gradient (6,) and the average information (6, 6)."""
+    """−ℓ at one θ with its gradient (6,) and the average information (6, 6).
+
+    `margin` is the least that any contrast varies given others, as a share of what it varies by itself: 0 where V is
+    singular; 1 where that is not computed.
+    """
 
     value: float
     gradient: Vector
     information: Vector
+    margin: float = 1.0
 
 
 class PairLikelihood(Protocol):
@@ -102,12 +111,22 @@ class Maximum:
         """ℓ."""
         return -self.evaluation.value
 
+    @property
+    def singular(self) -> bool:
+        """Whether V is nearly singular there."""
+        return self.evaluation.margin < NEARLY_SINGULAR
 
-def maximise(likelihood: PairLikelihood, form: _Form, psi: Vector) -> Maximum:
+
+def maximise(
+    likelihood: PairLikelihood,
+    form: _Form,
+    psi: Vector,
+    lost: Callable[[Vector, Evaluation], bool] | None = None,
+) -> Maximum:
     """Climb by damped scoring with the average information (Levenberg–Marquardt), never downhill.
 
     Far from the truth, as at a bound that does not hold, that information is a poor Hessian: after a few steps it is
-    no longer computed anew but corrected by what the gradient did (BFGS).
+    no longer computed anew but corrected by what the gradient did (BFGS). A climb that is `lost` at some θ ends there.
     """
     now = likelihood.evaluate(form.make(psi))
     if now is None:
@@ -124,6 +143,8 @@ def maximise(likelihood: PairLikelihood, form: _Form, psi: Vector) -> Maximum:
             damping = max(damping / 10, 1e-12)
             before, (gradient, fresh) = gradient, _local(form, psi, now)
             matrix = _corrected(matrix, step, gradient - before) if taken >= SCORING_STEPS else fresh
+            if lost is not None and lost(form.make(psi), now):
+                return Maximum(form.make(psi), now, False)
             if gain < SETTLED:
                 return Maximum(form.make(psi), now, True)
         elif damping > 1e8:
@@ -158,9 +179,10 @@ class PairEstimate:
     ----------
     theta, covariance
         g_11, g_12, g_22, e_11, e_12, e_22 without bounds on r_g, and the inverse of the average information; e_12 and
-        its covariances are NaN where no sample has both traits.
+        its covariances are NaN where no sample has both traits. Where the search without bounds does not converge or
+        ends where V is nearly singular, there is no covariance, and beyond ±1 θ is the maximum with r_g = ±1.
     rg, rg_se
-        Without bounds; NaN where a genetic variance is not above 0.
+        Without bounds, or ±1 in that case; NaN where a genetic variance is not above 0.
     rg_bounded
         The maximum-likelihood estimate with |r_g| ≤ 1.
     rg_mc_se
@@ -249,43 +271,59 @@ def fit_pair(likelihood: PairLikelihood, start: Vector, probe_error: ProbeError 
     first = start.copy()
     if not shares:
         first[4] = 0.0
-    full = maximise(likelihood, _linear(free), first[free])
+    full = maximise(likelihood, _linear(free), first[free], None if shares else _beyond_and_singular)
     theta = full.theta.copy()
     covariance = np.full((N_PARAMETERS, N_PARAMETERS), np.nan)
-    matrix = full.evaluation.information[np.ix_(free, free)]
-    covariance[np.ix_(free, free)] = np.linalg.pinv(matrix, hermitian=True)
     flags = [] if full.converged else ["not converged"]
+    if not shares and (full.singular or _beyond_and_singular(full.theta, full.evaluation)):
+        flags.append("V is nearly singular")
+    sound = not flags
+    if sound:
+        matrix = full.evaluation.information[np.ix_(free, free)]
+        covariance[np.ix_(free, free)] = np.linalg.pinv(matrix, hermitian=True)
     nan = float("nan")
     none = PairEstimate(theta, covariance, nan, nan, nan, nan, nan, nan, nan, nan, full.log_likelihood, "")
     if not shares:
         theta[4] = np.nan
     if not (theta[0] > 1e-8 and theta[2] > 1e-8):
-        return _with(none, flag="; ".join([*flags, "a genetic variance is not above 0"]))
-    gradient = np.zeros(N_PARAMETERS)
-    gradient[:3] = correlation_gradient(*theta[:3])
-    rg = float(theta[1] / np.sqrt(theta[0] * theta[2]))
+        return replace(none, flag="; ".join([*flags, "a genetic variance is not above 0"]))
+    rg = _ratio(theta)
+    bounded = float(np.clip(rg, -1, 1))
     sign = 1.0 if rg >= 0 else -1.0
-    edge = maximise(likelihood, _rank_one(shares), _edge_start(likelihood, theta, sign, shares))
-    best = full
     if abs(rg) > 1:
-        best = edge
         flags.append("the estimate is beyond ±1")
+    elif not sound:
+        # No bound on r_g is what it ran into but one of a variance, as h² = 1: there is no other maximum to show.
+        return replace(none, rg=rg, rg_bounded=bounded, flag="; ".join(flags))
+    edge = maximise(likelihood, _rank_one(shares), _edge_start(likelihood, theta, sign, shares))
+    best = edge if abs(rg) > 1 else full
     null = maximise(likelihood, _linear(apart), _apart_start(likelihood, theta, first)[apart])
     rg0 = max(2 * (best.log_likelihood - null.log_likelihood), 0.0)
     rg1 = max(2 * (best.log_likelihood - edge.log_likelihood), 0.0)
+    tests = rg0, float(chi2.sf(rg0, 1)), rg1, float(chi2.sf(rg1, 1)) / 2 if rg1 > 0 else 1.0
+    if not sound:
+        theta = edge.theta.copy()
+        if not shares:
+            theta[4] = np.nan
+        if not all(one.converged and (shares or not one.singular) for one in (edge, null)):
+            tests = nan, nan, nan, nan
+        return PairEstimate(theta, covariance, sign, nan, sign, nan, *tests, edge.log_likelihood, "; ".join(flags))
+    gradient = np.zeros(N_PARAMETERS)
+    gradient[:3] = correlation_gradient(*theta[:3])
     direction = np.zeros(N_PARAMETERS)
     direction[free] = covariance[np.ix_(free, free)] @ gradient[free]
     error = 0.0 if probe_error is None else probe_error(full.theta, direction)
-    return PairEstimate(
-        theta, covariance, rg, _delta(gradient, covariance), float(np.clip(rg, -1, 1)), error, rg0,
-        float(chi2.sf(rg0, 1)), rg1, float(chi2.sf(rg1, 1)) / 2 if rg1 > 0 else 1.0, best.log_likelihood,
-        "; ".join(flags),
-    )  # fmt: skip
+    rg_se = _delta(gradient, covariance)
+    return PairEstimate(theta, covariance, rg, rg_se, bounded, error, *tests, best.log_likelihood, "; ".join(flags))
 
 
-def _with(estimate: PairEstimate, flag: str) -> PairEstimate:
-    values = {name: getattr(estimate, name) for name in estimate.__dataclass_fields__}
-    return PairEstimate(**{**values, "flag": flag})
+def _ratio(theta: Vector) -> float:
+    return float(theta[1] / np.sqrt(theta[0] * theta[2]))
+
+
+def _beyond_and_singular(theta: Vector, at: Evaluation) -> bool:
+    """Whether a search has left |r_g| ≤ 1 for where V is nearly singular: −ℓ has spikes there, not the estimate."""
+    return at.margin < NEARLY_SINGULAR_BEYOND and theta[0] > 0 and theta[2] > 0 and abs(_ratio(theta)) > 1
 
 
 def _edge_start(likelihood: PairLikelihood, theta: Vector, sign: float, shares: bool) -> Vector:

@@ -116,7 +116,9 @@ class DenseLikelihood:
         ])  # fmt: skip
         gradient = (traces - pushed.T @ q) / 2
         value = 0.5 * (log_det + float(self.y @ q) + len(self.y) * np.log(2 * np.pi))
-        return Evaluation(value, gradient, (information + information.T) / 2)
+        pivots = np.diag(factor[0]) ** 2 / last
+        margin = min(float(pivots.min()), *(float(part.min() / part.mean()) for part in (first, last)))
+        return Evaluation(value, gradient, (information + information.T) / 2, margin)
 
     def _derivative(self, k: int, q: Matrix) -> Matrix:
         """Return ∂V/∂θ_k q."""

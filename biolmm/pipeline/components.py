@@ -253,7 +253,7 @@ def _prepare(config: ComponentAnalysis) -> _Prepared:
 
 
 def _read_sources(tables: ComponentTables, data: GenotypeData, categorical: tuple[str, ...]) -> Sources:
-    environment = read_table(tables.environment) if tables.environment else None
+    environment = read_table(tables.environment, truth_as_text=True) if tables.environment else None
     columns = [] if environment is None else list(environment.columns)
     return Sources(
         environment=environment,

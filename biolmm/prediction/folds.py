@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biolmm.errors import ParameterError
+from biolmm.files.genotypes import NO_FAMILY
 from biolmm.linalg.probes import row_keys, uniform_bits
 
-NO_FAMILY = ("", "0", "NA", ".")
 MAX_FOLDS = 100
 
 

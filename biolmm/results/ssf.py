@@ -125,6 +125,7 @@ def ssf_rows(frame: pd.DataFrame, contig: str) -> tuple[pd.DataFrame, tuple[int,
     alleles = frame[["effect_allele", "other_allele"]].apply(lambda column: column.str.upper())
     known = ~alleles.isin(["", "0", ".", "N", "*"]).any(axis=1) & alleles.notna().all(axis=1)
     keep = statistics & known
+    alleles = alleles.loc[keep]  # a column longer than an empty frame would fill it
     rows = frame.loc[keep].assign(
         chromosome=number,
         **{name: alleles[name].where(alleles[name].str.fullmatch("[ACGT]+"), LONG_ALLELE) for name in alleles},

@@ -90,7 +90,7 @@ def _hash(inputs: tuple[Any, ...]) -> str:
     for each in inputs:
         if isinstance(each, np.ndarray):
             digest.update(json.dumps([str(each.dtype), each.shape]).encode())
-            digest.update(np.ascontiguousarray(each).reshape(-1).view(np.uint8))
+            digest.update(np.ascontiguousarray(each).tobytes())
         else:
             digest.update(json.dumps(each).encode())
     return digest.hexdigest()

@@ -26,7 +26,15 @@ from biolmm.places import is_remote, remove_tree
 from biolmm.store.identity import ATTRIBUTES_CRC32C, attributes_crc32c, biolmm_version
 from biolmm.store.in_memory import GroupInMemory
 from biolmm.store.layout import ZSTD_LEVEL
-from biolmm.store.matrix import COMPRESSED, FORMAT_ATTRIBUTE, MATRIX_FORMAT, TileGrid, is_matrix, read_matrix_attributes, tile_path
+from biolmm.store.matrix import (
+    COMPRESSED,
+    FORMAT_ATTRIBUTE,
+    MATRIX_FORMAT,
+    TileGrid,
+    is_matrix,
+    read_matrix_attributes,
+    tile_path,
+)
 from biolmm.store.write import clear_aside
 
 _GROUP = "zarr.json"
@@ -167,7 +175,7 @@ class MatrixWriter:
     def is_published(self) -> bool:
         """Whether the finished matrix is in its place already."""
         try:
-            return read_matrix_attributes(self.path)["biolmm_key"] == self.key
+            return bool(read_matrix_attributes(self.path)["biolmm_key"] == self.key)
         except (BiolmmError, KeyError):
             return False
 

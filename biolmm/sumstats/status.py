@@ -41,6 +41,8 @@ class Status(IntFlag):
     """Left out: p is not in (0, 1], or is missing where it is all there is."""
     BAD_STRAND = 16384
     """Left out: palindromic, and the frequencies do not tell the strand, or `drop` was asked for."""
+    REF_KNOWN = 32768
+    """An insertion or deletion of which the file, or the reference, says which allele is REF."""
 
 
 LEFT_OUT = Status.BAD_EFFECT | Status.BAD_ERROR | Status.BAD_P | Status.BAD_STRAND

@@ -14,8 +14,11 @@ if ! flock --nonblock 9; then
     echo "another reanalysis is running in $releases" >&2
     exit 75
 fi
-# What was stopped is finished first: run.json is written last.
-release=$(find "$releases" -mindepth 1 -maxdepth 1 -type d -name '20*' ! -exec test -s '{}/run.json' ';' -print | sort | tail -n 1)
+# What was stopped is finished first.
+release=
+for found in "$releases"/20*; do
+    if [[ -d $found ]] && ! grep -q '"finished": "' "$found/run.json" 2>/dev/null; then release=$found; fi
+done
 release=${release:-$releases/$(date +%FT%H%M%S)}
 echo "release $release"
 "$here/run.sh" "${arguments[@]}" --out "$release"

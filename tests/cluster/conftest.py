@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from faults import Start
 from running import Disk, simulate
 
 ROOT = Path(__file__).parents[2]
@@ -30,9 +30,6 @@ def alone(disk: Disk, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return disk.gwas(tmp_path_factory.mktemp("alone") / "out", "--solver", "stochastic")
 
 
-Start = Callable[..., "subprocess.Popen[str]"]
-
-
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Start `biolmm ARGUMENTS` in a process of its own; what is left of it at the end is killed."""
@@ -49,12 +46,6 @@ def start() -> Iterator[Start]:
     yield begin
     for process in processes:
         process.kill()
-        process.communicate()
-
-
-def wait_for(pattern: str, folder: Path, seconds: float = 60) -> None:
-    """Wait until a file of this name is in a folder."""
-    deadline = time.monotonic() + seconds
-    while not any(folder.glob(pattern)):
-        assert time.monotonic() < deadline, f"no {pattern} after {seconds} s"
-        time.sleep(0.01)
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()

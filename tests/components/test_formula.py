@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biolmm.components import Formula, Sources, build_terms, parse_formula
-from biolmm.components.build import check_names, complete_samples, interacting_columns
+from biolmm.components.build import _Builder, check_names, complete_samples, interacting_columns
 from biolmm.components.formula import Effect
 from biolmm.components.matrices import UserMatrix
 from biolmm.covariance.genetic import GenotypePanel
@@ -156,6 +158,47 @@ def test_tables_that_do_not_fit_are_refused(toy: Toy, sources: Sources, text: st
 def test_genotypes_are_asked_for_where_they_are_needed(toy: Toy, sources: Sources) -> None:
     with pytest.raises(ParameterError, match="'genetic' needs genotypes"):
         build_terms(parse_formula("genetic"), sources, toy.store.sample_id.tolist(), None)
+
+
+def test_truth_values_are_categories(toy: Toy, sources: Sources, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert sources.environment is not None
+    ids = toy.store.sample_id.tolist()
+    smokes = np.arange(len(ids)) % 3 == 0
+    table = sources.environment.assign(truth=smokes, text=np.where(smokes, "yes", "no"), number=smokes.astype(float))
+    given = Sources(table, matrices=sources.matrices)
+    (made,) = build_terms(parse_formula("mine:truth + mine:text + mine:number"), given, ids, None)
+    one, other, number = (term.kernel.dense() for term in made.terms[:3])
+    np.testing.assert_array_equal(one, other)
+    assert np.abs(one - number).max() > 0.1
+    assert [m for m in caplog.messages if m.startswith("environment")] == [
+        "environment: truth, text as categories",
+        "environment: number as numbers",
+    ]
+
+
+def test_families_are_shared_by_those_who_have_one(toy: Toy) -> None:
+    ids = toy.store.sample_id.tolist()
+    unknown = dict(zip(ids, itertools.cycle(["", "0", "NA", "."]), strict=False))
+    # A family that is called like somebody who has none.
+    family = {**unknown, ids[0]: "f1", ids[1]: "f1", ids[2]: ids[5], ids[3]: ids[5]}
+    (made,) = build_terms(parse_formula("family"), Sources(family=family), ids, None)
+    K = made.terms[0].kernel.dense()
+    expected = np.eye(len(ids))
+    expected[0, 1] = expected[1, 0] = expected[2, 3] = expected[3, 2] = 1
+    np.testing.assert_allclose(K, expected)
+
+
+def test_ld_scores_rank_the_variants_that_vary_and_have_one(toy: Toy, sources: Sources) -> None:
+    assert sources.annotations is not None
+    given = Sources(annotations=sources.annotations.iloc[:-100])
+    panel = GenotypePanel(toy.operator().genotypes)
+    (made,) = build_terms(parse_formula("genetic(ld)"), given, toy.store.sample_id.tolist(), panel)
+    assert [term.name for term in made.terms[:-1]] == [f"genetic[ld:{q}]" for q in ("q1", "q2", "q3", "q4", "unknown")]
+    effect = parse_formula("genetic(ld)").effects[0]
+    sizes = _Builder(given, [], panel, 0)._sets(effect, panel).weights.sum(axis=0)
+    assert sizes[:4].max() - sizes[:4].min() <= 1
+    assert sizes.sum() == np.sum(panel.genotypes.scaling.scale > 0)
 
 
 def test_samples_that_a_table_lacks_are_left_out(sources: Sources) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from biolmm.covariance.variant_sets import (
     bed_set,
     contig_sets,
     crossed,
+    ld_scores,
     ld_sets,
     maf_sets,
     read_annotations,
@@ -62,6 +64,42 @@ def test_annotations_of_other_variants_are_refused(tmp_path: Path) -> None:
     table = read_annotations(write(tmp_path / "b.tsv", "SNP\tcoding\nrs1\t-1\n"))
     with pytest.raises(InputFileError, match="negative"):
         table_sets(table, ("coding",), IDS)
+
+
+def test_variants_without_a_row_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    ids = np.array([f"rs{i}" for i in range(20)])
+    for absent, level in ((2, "INFO"), (3, "WARNING")):
+        rows = "".join(f"{name}\t1\n" for name in ids[absent:])
+        table_sets(read_annotations(write(tmp_path / "a.tsv", f"SNP\tcoding\n{rows}")), ("coding",), ids)
+        assert caplog.records[-1].levelname == level
+        assert f"{absent} of 20 variants of the model have no value" in caplog.messages[-1]
+
+
+def test_variants_without_an_ld_score_are_a_set_of_their_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = read_annotations(write(tmp_path / "a.tsv", "SNP\tA1\tL2\nrs3\tG\t-0.5\nrs1\tC\t2.5\nrs9\tA\t1\n"))
+    score = ld_scores(table, "L2", IDS)
+    np.testing.assert_array_equal(score, [2.5, np.nan, -0.5])
+    sets = ld_sets(score, n_bins=2)
+    assert sets.names == ("ld:q1", "ld:q2", "ld:unknown")
+    assert sets.weights.tolist() == [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
+    assert caplog.messages == ["1 of 3 variants have no LD score: they are the set ld:unknown."]
+    with pytest.raises(VariantMismatchError, match="None of the 1 variants"):
+        ld_scores(table.iloc[2:], "L2", IDS)
+    infinite = read_annotations(write(tmp_path / "b.tsv", "SNP\tL2\nrs1\tinf\n"))
+    with pytest.raises(InputFileError, match="infinite LD scores"):
+        ld_scores(infinite, "L2", IDS)
+
+
+def test_variants_that_do_not_vary_take_no_place_among_the_quantiles() -> None:
+    rng = np.random.default_rng(1)
+    score, varies = rng.exponential(size=80), np.arange(80) >= 40
+    score[:40] /= 1000  # without one another's ranks these would fill the lower quarters
+    score[3] = np.nan
+    sets = ld_sets(score, varies=varies)
+    assert sets.names == ("ld:q1", "ld:q2", "ld:q3", "ld:q4")
+    assert sets.weights[varies].sum(axis=0).tolist() == [10, 10, 10, 10]
+    assert not sets.weights[~varies].any()
 
 
 def test_bins_partition_the_variants() -> None:

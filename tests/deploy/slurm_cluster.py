@@ -142,6 +142,15 @@ class SlurmCluster:
                 os.kill(pid, signal.SIGKILL)
         self.command("scontrol", "update", f"nodename={node}", "state=down", "reason=lost")
 
+    def back_up(self, node: str) -> None:
+        """Bring a lost node back."""
+        self.start_node(node)
+        with suppress(RuntimeError):  # it may be back by itself: ReturnToService
+            self.command("scontrol", "update", f"nodename={node}", "state=resume")
+        wait_for(
+            lambda: self.command("sinfo", "-h", "-n", node, "-o", "%t").strip() == "idle", 30, f"{node} being back"
+        )
+
     def processes(self, node: str) -> list[int]:
         """Find the job processes of a node: SLURM tells each the node's name."""
         found = []

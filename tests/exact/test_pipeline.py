@@ -66,6 +66,27 @@ def test_sets_from_the_command_line(disk: Disk, tmp_path: Path) -> None:
     assert (other.code, "none.txt" in other.err) == (2, True)
 
 
+def test_other_sets_do_not_replace_results(disk: Disk, tmp_path: Path) -> None:
+    ids = GenotypeStore.open(disk.store).variant_id
+    one, other = tmp_path / "one.txt", tmp_path / "other.txt"
+    one.write_text("".join(f"a\t{name}\n" for name in ids[:4]))
+    other.write_text("".join(f"b\t{name}\n" for name in ids[:4]))
+    out = tmp_path / "out"
+
+    def words(file: Path) -> tuple[str | Path, ...]:
+        return ("sets", *disk.inputs(), "--set-file", file, "--out", out, "--no-loco")
+
+    succeed(*words(one))
+    before = {name: (out / name).read_bytes() for name in ("sets.tsv", "run.json", "analysis.json")}
+    refused = run_command(*words(other))
+    assert (refused.code, "--overwrite" in refused.err, "other.txt" in refused.err) == (2, True, True), refused.err
+    assert {name: (out / name).read_bytes() for name in before} == before
+    succeed(*words(one))
+    assert (out / "sets.tsv").read_bytes() == before["sets.tsv"]
+    succeed(*words(other), "--overwrite")
+    assert set(pd.read_csv(out / "sets.tsv", sep="\t")["set"]) == {"b"}
+
+
 def test_options_that_mean_nothing_are_refused(disk: Disk, exact: Path, tmp_path: Path) -> None:
     for options, message in (
         (("--fixed-h2", "0.3"), "--fixed-h2 fixes what --method exact estimates"),

@@ -112,6 +112,15 @@ def test_truth_values_are_numbers(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_table(path)["case"], [1, np.nan, 0])
 
 
+def test_truth_values_are_categories_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text("IID\ta\tb\tn\n1\tTRUE\tFALSE\t1\n2\tFALSE\tNA\t0\n")
+    table = read_table(path, truth_as_text=True)
+    assert table["a"].tolist() == ["True", "False"]
+    assert table["b"].dropna().tolist() == ["False"]
+    assert table["n"].tolist() == [1, 0]
+
+
 def test_the_source_is_remembered(tmp_path: Path) -> None:
     path = tmp_path / "table.txt"
     path.write_text("IID a\ns1 1\n")

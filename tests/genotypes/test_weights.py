@@ -167,7 +167,7 @@ def test_repeated_variants_are_paired_one_to_one(
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_as_many_are_paired_as_there_are(data: st.DataObject) -> None:
     row = st.tuples(st.sampled_from("AG"), st.sampled_from("CT"), st.sampled_from([".", "p", "q"]), st.booleans())
     draws = [data.draw(st.lists(row, max_size=8)) for _ in range(2)]

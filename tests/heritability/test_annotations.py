@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from biolmm.covariance.variant_sets import LD_COLUMNS
+from biolmm.covariance.variant_sets import read_annotations as by_variant
 from biolmm.errors import InputFileError, ParameterError, VariantMismatchError
 from biolmm.heritability.annotations import read_annotations
 from oracles.toy import Toy
@@ -37,11 +39,19 @@ def test_without_variants_outside_there_is_no_rest(toy: Toy, tmp_path: Path) -> 
     assert read_annotations([table], toy.store, np.arange(5)).names == ("all",)
 
 
+def test_columns_of_place_and_ld_scores_are_passed_over_as_by_components(toy: Toy, tmp_path: Path) -> None:
+    text = "SNP\tbase\tL2\tA1\tcoding\n" + "".join(f"rs{i}\t1\t{i + 0.5}\tC\t{i % 2}\n" for i in range(5))
+    table = write(tmp_path / "a.txt", text)
+    assert read_annotations([table], toy.store, np.arange(5)).names == ("coding", "rest")
+    assert [c for c in by_variant(table).columns if c.lower() not in LD_COLUMNS] == ["coding"]
+
+
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
         ("", InputFileError, "is empty"),
         ("SNP\n", InputFileError, "no annotation beside"),
+        ("SNP\tL2\nrs1\t2\n", InputFileError, "no annotation beside"),
         ("SNP\ta\n", InputFileError, "no variants below"),
         ("name\ta\nrs1\t1\n", InputFileError, "no column of variant ids"),
         ("SNP\ta\nrs1\t1\nrs1\t0\n", InputFileError, "more than once: rs1"),

@@ -188,6 +188,42 @@ def test_at_the_bound_the_likelihood_is_that_of_one_genetic_factor() -> None:
     assert found.rg1_p == pytest.approx(0.5 * chi2.sf(found.rg1_lrt, 1))
 
 
+@pytest.mark.parametrize("seed", [17, 53, 101, 145])
+def test_a_search_that_ends_where_v_is_singular_claims_no_precision(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond ±1 and no common samples −ℓ has spikes: shown is the maximum of one genetic factor, without errors."""
+    rng = np.random.default_rng(seed)
+    n, m = 40, 20
+    Z = rng.standard_normal((n, m))
+    effects = rng.standard_normal((m, 2))[:, :1] / np.sqrt(m)
+    y = np.sqrt(0.3) * Z @ effects + np.sqrt(0.7) * rng.standard_normal((n, 2))
+    few = Family(Z @ Z.T / m, np.ones((n, 1)))
+    traits = hide((y[:, 0], y[:, 1]), "none")
+    calls = []
+    evaluate = DenseLikelihood.evaluate
+    monkeypatch.setattr(DenseLikelihood, "evaluate", lambda self, theta: calls.append(1) or evaluate(self, theta))
+    found = dense(few, traits)
+    assert found.flag == "not converged; V is nearly singular; the estimate is beyond ±1"
+    assert abs(found.rg) == abs(found.rg_bounded) == 1
+    assert np.isnan([found.rg_se, found.rg_mc_se, found.h2(0)[1], found.h2(1)[1]]).all()
+    assert np.isnan(found.covariance).all()
+    n_calls = len(calls)
+    monkeypatch.setattr("biolmm.heritability.bivariate.NEARLY_SINGULAR_BEYOND", 0.0)
+    assert "not converged" in dense(few, traits).flag
+    assert n_calls < 0.8 * (len(calls) - n_calls)  # it was ended early
+    assert found.theta[1] == pytest.approx(found.rg * np.sqrt(found.theta[0] * found.theta[2]))
+    A, u = oracle.contrasts(traits, few.X)
+
+    def value(psi: Array) -> float:
+        theta = np.array([psi[0] ** 2, psi[0] * psi[1], psi[1] ** 2, psi[2], 0, psi[3]])
+        return oracle.minus_log_likelihood(theta, few.K, A, u)
+
+    a = np.sqrt(found.theta[0])
+    start = np.array([a, found.theta[1] / a, found.theta[3], found.theta[5]])
+    assert value(start) == pytest.approx(oracle.descend(value, start * [1.05, 0.95, 1.02, 0.98])[1], abs=1e-6)
+    assert (found.rg1_lrt, found.rg1_p) == (0, 1)
+    assert found.log_likelihood == pytest.approx(-value(start), abs=1e-6)
+
+
 def test_a_trait_with_itself(people: Family) -> None:
     y = people.draw(0.0, seed=5)[0]
     found = same_samples(people, (y, -2 * y + 7))

@@ -15,12 +15,21 @@ from oracles.toy import Calls, pack_rows
 
 
 def rewritten(
-    path: Path, store: GenotypeStore, calls: Calls, order: NDArray[np.int64], swapped: NDArray[np.bool_]
+    path: Path,
+    store: GenotypeStore,
+    calls: Calls,
+    order: NDArray[np.int64],
+    swapped: NDArray[np.bool_],
+    taken: NDArray[np.int64] | None = None,
 ) -> GenotypeStore:
-    """Write calls of a store's variants (M, N) as a store of some of them, the other allele counted where `swapped`."""
+    """Write calls of a store's variants (M, N) as a store of some of them, the other allele counted where `swapped`.
+
+    Row k is variant `order[k]` with the calls of row `taken[k]`, its own by default.
+    """
     table = table_of(store, order)
     ref, alt = np.where(swapped, table.alt, table.ref), np.where(swapped, table.ref, table.alt)
-    recoded = np.where(swapped[:, None] & (calls[order] < 3), 2 - calls[order], calls[order]).astype(np.uint8)
+    chosen = calls[order if taken is None else taken]
+    recoded = np.where(swapped[:, None] & (chosen < 3), 2 - chosen, chosen).astype(np.uint8)
     ids = np.array([f"N{i}" for i in range(calls.shape[1])])
     variants = VariantTable(
         table.contig,

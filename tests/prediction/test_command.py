@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -84,6 +85,51 @@ def test_weights_score_a_store_with_alleles_swapped_and_variants_missing(
     record = json.loads((out / "predict.json").read_text())
     assert record["warnings"]
     assert 0.6 < record["scores"]["share_of_score_variance"]["trait1"] < 0.95
+
+
+def write_repeated(bed: Path, stem: Path, ids: str, *, swapped: bool = False) -> Path:
+    """Write a PLINK file set again, a fifth of its variants twice, the second of other people's calls; or all swapped."""
+    lines = [line.split() for line in bed.with_suffix(".bim").read_text().splitlines()]
+    rows = np.frombuffer(bed.read_bytes()[3:], np.uint8).reshape(len(lines), -1)
+    codes = (rows[:, :, None] >> np.array([0, 2, 4, 6], np.uint8)) & 3
+    order = np.sort(np.concatenate([np.arange(len(lines)), np.arange(0, len(lines), 5)]))
+    again = np.flatnonzero(np.diff(order, prepend=-1) == 0)
+    codes = codes[order]
+    n = len(bed.with_suffix(".fam").read_text().splitlines())
+    people = codes.reshape(len(order), -1)[:, :n]
+    people[again] = np.where(np.arange(n) % 3 == 0, np.roll(people[again], 1, axis=1), people[again])
+    codes = np.zeros((len(order), rows.shape[1] * 4), np.uint8)
+    codes[:, :n] = np.array([3, 1, 2, 0], np.uint8)[people] if swapped else people
+    packed = (codes.reshape(len(order), -1, 4) << np.array([0, 2, 4, 6], np.uint8)).sum(axis=2).astype(np.uint8)
+    stem.with_suffix(".bed").write_bytes(b"\x6c\x1b\x01" + packed.tobytes())
+    shutil.copy(bed.with_suffix(".fam"), stem.with_suffix(".fam"))
+    with stem.with_suffix(".bim").open("w") as file:
+        for k, (contig, name, cm, position, a1, a2) in enumerate([lines[i] for i in order]):
+            called = {"own": f"{name}_{k}", "same": name, "none": "."}[ids]
+            file.write("\t".join((contig, called, cm, position, *((a2, a1) if swapped else (a1, a2)))) + "\n")
+    return stem.with_suffix(".bed")
+
+
+@pytest.mark.parametrize("ids", ["own", "same", "none"])
+def test_people_with_repeated_probes_get_their_own_values_back(disk: Disk, ids: str, tmp_path: Path) -> None:
+    bed = write_repeated(disk.bed, tmp_path / "twice", ids)
+    succeed("fit", *disk.inputs(bed), "--out", tmp_path / "fit")
+    succeed("predict", bed, "--model", tmp_path / "fit", "--out", tmp_path / "own")
+    values = read_table(tmp_path / "own" / "genetic_values.tsv")
+    other = write_repeated(disk.bed, tmp_path / "swapped", ids, swapped=True)
+    succeed("predict", other, "--weights", tmp_path / "own", "--out", tmp_path / "other")
+    n = read_effects(tmp_path / "own").variants.n
+    assert n > 475  # of 480, those that vary
+    for name, swapped in (("own", 0), ("other", n)):
+        scores = read_table(tmp_path / name / "scores.tsv").loc[values.index]
+        np.testing.assert_allclose(scores.to_numpy(), values.to_numpy(), atol=1e-6 * np.abs(values.to_numpy()).max())
+        counts = json.loads((tmp_path / name / "predict.json").read_text())["scores"]["variants"]
+        assert (counts["wanted"], counts["matched"], counts["swapped"]) == (n, n, swapped)
+        assert (counts["missing"], counts["other_strand"], counts["other_alleles"]) == (0, 0, 0)
+        assert counts["repeated"] > 155
+    less = run_command("predict", disk.bed, "--weights", tmp_path / "own", "--out", tmp_path / "less")
+    assert less.code == 0
+    assert "80 of them because they are there fewer times" in less.err
 
 
 def test_finished_work_is_not_replaced_by_other_work(disk: Disk, predicted: Path, fit_folder: Path) -> None:

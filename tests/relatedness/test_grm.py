@@ -227,12 +227,15 @@ def test_sparse(store: GenotypeStore, tmp_path: Path) -> None:
 
 def test_refuses_what_cannot_be_done(store: GenotypeStore, tmp_path: Path) -> None:
     out = tmp_path / "k.zarr"
-    build(store, out)
-    with pytest.raises(OutputError, match="exists already"):
-        build(store, out)
-    assert build(store, out, GrmConfig(alpha=0.0, tile_samples=64), overwrite=True).m != 298
-    with pytest.raises(OutputError, match="not a relatedness matrix"):
-        build(store, store.path, overwrite=True)
+    first = build(store, out)
+    other = GrmConfig(alpha=0.0, tile_samples=64)
+    with pytest.raises(OutputError, match=r"other inputs or options.*--overwrite"):
+        build(store, out, other)
+    np.testing.assert_array_equal(Grm.open(out).dense(), first.dense())
+    assert build(store, out, other, overwrite=True).m != 298
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="not a relatedness matrix"):
+            build(store, store.path, overwrite=overwrite)
     with pytest.raises(StoreFormatError, match="biolmm grm"):
         Grm.open(store.path)
     with pytest.raises(InputFileError, match="no such"):
@@ -241,6 +244,18 @@ def test_refuses_what_cannot_be_done(store: GenotypeStore, tmp_path: Path) -> No
         GrmConfig(tile_samples=100)
     with pytest.raises(MemoryBudgetError, match="lower --threads"):
         build_grm(chosen(store), tmp_path / "small.zarr", memory_bytes=2**20)
+
+
+def test_a_finished_matrix_is_recognised(store: GenotypeStore, tmp_path: Path) -> None:
+    out = tmp_path / "k.zarr"
+    expected = build(store, out).dense()
+    (tmp_path / "k.zarr.partial").mkdir()  # as another run that was stopped may have left it
+    before = inodes(out)
+    np.testing.assert_array_equal(build(store, out).dense(), expected)
+    assert inodes(out) == before
+    (out / "zarr.json").write_text((out / "zarr.json").read_text().replace("biolmm_key", "biolmm_kex"))
+    with pytest.raises(OutputError, match=r"damaged.*--overwrite"):
+        build(store, out)
 
 
 def test_the_plan_fits_the_budget(tmp_path: Path) -> None:

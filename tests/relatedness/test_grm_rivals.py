@@ -89,6 +89,19 @@ def test_every_form_opens_as_the_same_matrix(bed: Path, tmp_path: Path) -> None:
     assert (tmp_path / "k.rel.bin").stat().st_size == 203**2 * 4
 
 
+def test_the_same_command_again_ends_well(bed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "k.zarr"
+    first = succeed("grm", bed, "--out", out)
+    assert succeed("grm", bed, "--out", out) == first
+    succeed("grm", out, "--out", tmp_path / "copy.zarr")
+    succeed("grm", out, "--out", tmp_path / "copy.zarr")
+    for words in ((bed, "--out", out, "--alpha", "0"), (bed, "--out", tmp_path / "copy.zarr")):
+        refused = run_command("grm", *words)
+        assert (refused.code, refused.err.count("\n"), "--overwrite" in refused.err) == (2, 1, True), refused.err
+    succeed("grm", bed, "--out", out, "--alpha", "0", "--overwrite")
+    assert Grm.open(out).m != Grm.open(tmp_path / "copy.zarr").m
+
+
 def test_plan_and_mistakes_are_lines(bed: Path, tmp_path: Path) -> None:
     assert "grm" in succeed("grm", bed, "--out", tmp_path / "k.zarr", "--plan")
     assert not list(tmp_path.iterdir())

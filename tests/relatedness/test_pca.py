@@ -80,6 +80,26 @@ def test_the_reference_projects_on_itself(toy: Toy, components: PrincipalCompone
     np.testing.assert_allclose(found.found, 1.0, rtol=1e-6)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_reference_projects_on_itself_with_repeated_variants(tmp_path: Path, turned: bool) -> None:
+    """Every third variant is there twice, once of other calls, under one id."""
+    calls = structured_calls(300, 90, seed=4)
+    calls[1::3] = np.where(np.arange(90) % 3 == 0, np.roll(calls[::3], 1, axis=1), calls[::3])
+    first = write_store(tmp_path / "c.zarr", calls)
+    once, everyone = np.arange(300), np.ones(300, dtype=bool)
+    once[1::3] = once[::3]
+    twice, other = (
+        rewritten(tmp_path / f"{name}.zarr", first, calls, once, swapped, taken=np.arange(300))
+        for name, swapped in (("twice", ~everyone), ("other", everyone & turned))
+    )
+    components = find_components(twice, CLOSE)
+    found = project(other, components.loadings)
+    assert found.matched.counts["missing"] == 0
+    assert found.matched.counts["repeated"] > 150
+    off = np.linalg.norm(found.vectors - components.vectors, axis=0)
+    assert (off < components.residuals + 1e-5).all()
+
+
 def test_some_are_projected_on_components_of_the_others(toy: Toy) -> None:
     used = np.random.default_rng(2).random(toy.calls.shape[1]) < 0.7
     found = find_components(toy.store, CLOSE, used=used)

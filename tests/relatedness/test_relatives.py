@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from biolmm.relatedness.relatives import RelativesConfig, degree_of, find_relati
 from biolmm.store.convert import convert
 from biolmm.store.read import GenotypeStore
 from oracles.toy import Calls, write_store
-from running import succeed
+from running import run_command, succeed
 
 from .conftest import CONTIGS, chosen, draw_calls, write_bed
 
@@ -188,3 +189,32 @@ def test_kill_of_the_command(tmp_path: Path) -> None:
     expected = find_relatives(chosen(store))
     assert found["sample_id_2"].tolist() == expected["sample_id_2"].tolist()
     assert not (tmp_path / "r.tsv.partial").exists()
+
+
+def test_another_table_is_not_replaced(store: GenotypeStore, tmp_path: Path) -> None:
+    out = tmp_path / "r.tsv"
+    succeed("relatives", store.path, "--out", out)
+    first = out.read_text()
+    assert json.loads((tmp_path / "r.tsv.json").read_text())["genotypes"]["path"] == str(store.path)
+    succeed("relatives", store.path, "--out", out)
+    (tmp_path / "keep.txt").write_text("".join(f"S{i}\n" for i in range(100)))
+    for words in (("--min-kinship", "0.2"), ("--keep", tmp_path / "keep.txt"), ("--min-maf", "0.2")):
+        refused = run_command("relatives", store.path, "--out", out, *words)
+        assert (refused.code, "--overwrite" in refused.err) == (2, True), refused.err
+        assert out.read_text() == first
+    succeed("relatives", store.path, "--out", out, "--min-kinship", "0.2", "--plan")
+    assert out.read_text() == first
+    succeed("relatives", store.path, "--out", out, "--min-kinship", "0.2", "--overwrite")
+    assert 0 < len(pd.read_csv(out, sep="\t")) < first.count("\n") - 1
+
+
+def test_a_table_that_nobody_knows_is_not_replaced(store: GenotypeStore, tmp_path: Path) -> None:
+    out = tmp_path / "r.tsv"
+    out.write_text("mine\n")
+    refused = run_command("relatives", store.path, "--out", out)
+    assert (refused.code, "r.tsv.json" in refused.err, out.read_text()) == (2, True, "mine\n")
+    # A run that failed leaves nothing that stops the next.
+    (tmp_path / "pcs.tsv").write_text("sample_id\tPC1\nnobody\t1\n")
+    failed = run_command("relatives", store.path, "--out", tmp_path / "s.tsv", "--pcs", tmp_path / "pcs.tsv")
+    assert failed.code == 2
+    succeed("relatives", store.path, "--out", tmp_path / "s.tsv")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biolmm.sumstats.analysis.options import MetaOptions
+from biolmm.sumstats.analysis.reading import takes_part
 from biolmm.sumstats.analysis.scalars import Scalars
 from biolmm.sumstats.meta.ancestry import ChisqTest, ancestry_regression
 from biolmm.sumstats.meta.binary_effects import binary_effects
@@ -62,27 +63,20 @@ def analyse(block: StudyBlock, options: MetaOptions, studies: tuple[str, ...], s
     scalars
         What spans variants.
     """
-    there = _takes_part(block, options.scheme)
+    there = takes_part(block, options.scheme)
     rows = np.flatnonzero(there.sum(axis=1) >= options.min_studies)
     block, there = block.rows(rows), there[rows]
     columns = dict(_fixed(block, options, scalars))
     columns |= _frequencies(block, options, there, scalars)
     columns["n"] = _total_n(block, there)
+    if options.leave_one_out and options.scheme == "samplesize":
+        columns |= dict(_left_out_by_size(block, studies, scalars))
     if options.needs_effects():
         controlled = _controlled(block, scalars)
         for analysis in (_random, _han_eskin, _ancestry, _partition, _sexes, _left_out, _groups):
             columns |= dict(analysis(controlled, options, studies, scalars))
         columns |= _of_interest(controlled, options, studies, columns)
     return Found(rows, columns)
-
-
-def _takes_part(block: StudyBlock, scheme: str) -> NDArray[np.bool_]:
-    """Tell which cells the fixed-effects analysis uses."""
-    if scheme == "samplesize":
-        assert block.n is not None
-        return np.asarray(~np.isnan(block.z_scores()) & ~np.isnan(block.n))
-    assert block.se is not None
-    return np.asarray(~np.isnan(block.beta) & ~np.isnan(block.se))
 
 
 def _controlled(block: StudyBlock, scalars: Scalars) -> StudyBlock:
@@ -221,12 +215,27 @@ def _sexes(block: StudyBlock, options: MetaOptions, studies: tuple[str, ...], _:
 
 def _left_out(block: StudyBlock, options: MetaOptions, studies: tuple[str, ...], _: Scalars
               ) -> Iterator[tuple[str, NDArray[Any]]]:  # fmt: skip
-    if options.leave_one_out:
+    if options.leave_one_out and options.scheme == "ivw":
         found = leave_one_out(block)
         for at, name in enumerate(studies):
             yield f"without_{name}_beta", found.beta[:, at]
             yield f"without_{name}_standard_error", found.se[:, at]
             yield f"without_{name}_{P}", found.neg_log10_p[:, at]
+
+
+def _left_out_by_size(
+    block: StudyBlock, studies: tuple[str, ...], scalars: Scalars
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Repeat the sample-size analysis without each study, summed afresh."""
+    for at, name in enumerate(studies):
+        others = np.delete(np.arange(len(studies)), at)
+        if not others.size:
+            z = tail = np.full(block.n_variants, np.nan)
+        else:
+            found = sample_size(block.studies(others), scalars.lambda_gc[others])
+            z, tail = found.z, found.neg_log10_p
+        yield f"without_{name}_z", z
+        yield f"without_{name}_{P}", tail
 
 
 def _groups(block: StudyBlock, options: MetaOptions, studies: tuple[str, ...], _: Scalars

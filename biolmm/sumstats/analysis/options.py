@@ -39,7 +39,7 @@ class MetaOptions:
     male, female
         Studies of either sex for the sex-differentiated analysis, and the correlation of the two estimates.
     leave_one_out
-        The fixed-effects analysis without each study.
+        The fixed-effects analysis, of either scheme, without each study.
     groups
         Group of each study by name; studies not named are in none.
     genomic_control, lambda_rule
@@ -106,6 +106,12 @@ class MetaOptions:
                 f"--overlap corrects the fixed-effects analysis, and not {named(others)}: run them without it, in another "
                 "folder."
             )
+        by_error = [name for name in ("--male", "--subgroups") if name in self._others()]
+        if self.scheme == "samplesize" and by_error:
+            raise ParameterError(
+                f"{named(by_error)} compares effects, which --scheme samplesize does not have: use --scheme ivw, or choose the "
+                "studies of each run with --study."
+            )
 
     def _others(self) -> list[str]:
         """Name the analyses asked for beside the fixed-effects one."""
@@ -145,7 +151,7 @@ class MetaOptions:
 
     def needs_effects(self) -> bool:
         """Whether anything but z, p and n is used."""
-        return self.scheme == "ivw" or bool(self._others())
+        return self.scheme == "ivw" or bool(set(self._others()) - {"--leave-one-out"})
 
     def as_json(self) -> dict[str, Any]:
         """Give all options for a record."""

@@ -106,3 +106,12 @@ class Reader:
             for values in kept.values():
                 values[bad] = np.nan
         return StudyBlock(**kept)
+
+
+def takes_part(block: StudyBlock, scheme: str) -> NDArray[np.bool_]:
+    """Tell which cells the fixed-effects analysis uses."""
+    if scheme == "samplesize":
+        assert block.n is not None
+        return np.asarray(~np.isnan(block.z_scores()) & ~np.isnan(block.n))
+    assert block.se is not None
+    return np.asarray(~np.isnan(block.beta) & ~np.isnan(block.se))

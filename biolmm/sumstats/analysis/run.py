@@ -202,7 +202,9 @@ def _record(
         "options": reader.options.as_json(), "studies": studies,
         "overlap": None if scalars.overlap is None else _lists(scalars.overlap.correlation),
         "distances": _lists(scalars.distances), "coordinates": _lists(scalars.coordinates), "n_distance_markers": scalars.n_markers,
-        "result_lambda_removed": _number(scalars.result_lambda), "lambda_gc": _number(result.lambda_result),
+        "result_lambda": _number(scalars.result_lambda),
+        "result_lambda_removed": _number(np.fmax(scalars.result_lambda, 1.0) if reader.options.result_control else np.nan),
+        "lambda_gc": _number(result.lambda_result),
         "n_variants": result.n_variants, "n_left_out": result.n_left_out, "n_loci": result.n_loci,
         "machine": machine_description(),
     }  # fmt: skip

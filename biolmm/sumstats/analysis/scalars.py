@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from biolmm.chunks import map_tasks, sum_tasks
 from biolmm.errors import ParameterError
-from biolmm.sumstats.analysis.reading import Reader
+from biolmm.sumstats.analysis.reading import Reader, takes_part
 from biolmm.sumstats.matrix.layout import CONTIG, POSITION
 from biolmm.sumstats.meta.ancestry import ancestry_axes, distance_sums, is_distance_marker
 from biolmm.sumstats.meta.block import StudyBlock
@@ -126,12 +126,15 @@ def find_medians(reader: Reader, chisq: Callable[[Reader, StudyBlock], Matrix], 
 
 @dataclass(frozen=True, eq=False)
 class _ResultChisq:
-    """χ² of the fixed-effects result."""
+    """χ² of the fixed-effects result, of the variants that are written."""
 
     scalars: Scalars
 
     def __call__(self, reader: Reader, block: StudyBlock) -> Matrix:
-        return fixed_z(block, self.scalars, reader.options.scheme)[:, None] ** 2
+        options = reader.options
+        written = takes_part(block, options.scheme).sum(axis=1) >= options.min_studies
+        z = fixed_z(block, self.scalars, options.scheme)
+        return np.where(written, z, np.nan)[:, None] ** 2
 
 
 def _study_chisq(reader: Reader, block: StudyBlock) -> Matrix:

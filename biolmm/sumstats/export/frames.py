@@ -15,7 +15,8 @@ from biolmm.errors import InputFileError, ParameterError
 from biolmm.files.encoding import dosages_from_rows
 from biolmm.regions import Region
 from biolmm.store.data import GenotypeData
-from biolmm.sumstats.export.rows import Origin, find_origin, rsids, spell_alleles
+from biolmm.sumstats.export.rows import Origin, find_origin
+from biolmm.sumstats.export.spelling import rsids, spell_alleles
 from biolmm.sumstats.matrix.read import SumstatsStore
 from biolmm.sumstats.meta.block import StudyBlock
 from biolmm.sumstats.quality.thinned import seen

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from biolmm.errors import ParameterError, named
 from biolmm.results.diagnostics import neg_log10_p
 from biolmm.results.record import package_version
-from biolmm.sumstats.export.rows import Origin, rsids, spell_alleles
+from biolmm.sumstats.export.rows import Origin
+from biolmm.sumstats.export.spelling import rsids, spell_alleles
 from biolmm.sumstats.export.tabix import VCF
 from biolmm.sumstats.export.text import Exported, as_text, indexed_text
 from biolmm.sumstats.matrix.read import SumstatsStore
@@ -103,6 +104,10 @@ def write_gwas_vcf(
                     "neg_log10_p": "neg_log_10_p_value",
                 }
                 values = {name: frame[column].astype(float).to_numpy()[:, None] for name, column in cells.items()}
+                if "z" in frame:  # without an effect: its sign goes to EZ
+                    sign = np.copysign(1.0, frame["z"].astype(float).to_numpy()[:, None])
+                    values["beta"] = np.where(np.isnan(values["beta"]), sign, values["beta"])
+                    values["beta"][np.isnan(values["neg_log10_p"])] = np.nan
                 rows = (
                     contig,
                     frame["base_pair_location"].to_numpy(np.int64),
@@ -122,7 +127,7 @@ def write_gwas_vcf(
         out,
         out.with_name(out.name + ".tbi") if index else None,
         text.n_rows,
-        {_LEFT_OUT: n_left_out} if n_left_out else {},
+        (dict(source.left_out) if isinstance(source, Origin) else {}) | ({_LEFT_OUT: n_left_out} if n_left_out else {}),
     )
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from biolmm.errors import InputFileError, ParameterError, named
 from biolmm.results.associations import read_part
@@ -18,9 +17,8 @@ from biolmm.results.diagnostics import neg_log10_p
 from biolmm.results.paths import ASSOCIATIONS, list_parts, list_traits
 from biolmm.sumstats.analysis.parts import list_parts as list_meta_parts
 from biolmm.sumstats.analysis.parts import read_part as read_meta_part
-from biolmm.sumstats.ingest.alleles import BASES, LONG, Alleles
-from biolmm.sumstats.ingest.fields import Fields
-from biolmm.sumstats.ingest.sources import open_study
+from biolmm.sumstats.export.spelling import rsids, spell_alleles
+from biolmm.sumstats.export.tables import read_table
 from biolmm.sumstats.matrix.read import SumstatsStore
 from biolmm.sumstats.status import Status
 
@@ -48,11 +46,14 @@ class Origin:
         The study or trait.
     kind
         `store`, `results` (of a scan), `meta` (of a meta-analysis) or `table`.
+    left_out
+        Lines of a table that are no variants to show, by reason, after its parts were read.
     """
 
     path: Path
     name: str
     kind: str
+    left_out: Counter[str] = field(default_factory=Counter, compare=False, repr=False)
 
     def parts(self) -> Parts:
         """Read contig and rows, in the order of the place."""
@@ -60,7 +61,9 @@ class Origin:
             return _store_parts(SumstatsStore.open(self.path), self.name)
         if self.kind == "meta":
             return _meta_parts(self.path)
-        return _result_parts(self.path, self.name) if self.kind == "results" else _table_parts(self.path)
+        if self.kind == "results":
+            return _result_parts(self.path, self.name)
+        return _table_parts(self.path, self.left_out)
 
     def build(self) -> str | None:
         """Give the genome build, where the place says it."""
@@ -103,21 +106,6 @@ def _choose(path: Path, names: tuple[str, ...] | list[str], name: str | None, wh
     if name not in names:
         raise ParameterError(f"{path} has no {what} {name!r}; it has {named(names)}.")
     return name
-
-
-def spell_alleles(alleles: Alleles, side: int) -> NDArray[Any]:
-    """Spell one side of many variants."""
-    codes = alleles.codes[:, side]
-    letters = np.array([chr(base) for base in BASES[:4]], dtype=object)
-    out = letters[np.minimum(codes, 3)]
-    for row in np.flatnonzero(codes >= LONG):
-        out[row] = alleles.text(int(row), side)
-    return out
-
-
-def rsids(numbers: NDArray[np.int64]) -> NDArray[Any]:
-    """Spell rs numbers; None where there is none."""
-    return np.array([f"rs{number}" if number > 0 else None for number in numbers.tolist()], dtype=object)
 
 
 def _store_parts(store: SumstatsStore, name: str) -> Parts:
@@ -178,45 +166,6 @@ def _meta_parts(path: Path) -> Parts:
         yield from _by_contig(read_meta_part(part).to_pandas())
 
 
-_FROM_ROLES = {"beta": "beta", "se": "standard_error", "eaf": "effect_allele_frequency", "info": "info", "n": "n",
-               "neg_log10_p": "neg_log_10_p_value"}  # fmt: skip
-
-
-def _table_parts(path: Path) -> Parts:
-    for fields in open_study(path).blocks():
-        if not fields.has("contig") or not fields.has("position"):
-            raise InputFileError(f"{path} has no contig and position, which an export needs.")
-        yield from _by_contig(_frame_of(fields))
-
-
-def _frame_of(fields: Fields) -> pd.DataFrame:
-    """Take the columns of a table by their roles; p becomes −log₁₀ p."""
-    values: dict[str, Any] = {"chromosome": _words(fields, "contig")}
-    values["base_pair_location"] = fields.numbers("position")[0].astype(np.int64)
-    for role in ("effect_allele", "other_allele"):
-        if fields.has(role):
-            values[role] = np.array([word.upper() for word in _words(fields, role)], dtype=object)
-    for role, name in _FROM_ROLES.items():
-        if fields.has(role):
-            values[name] = fields.numbers(role)[0]
-    if "beta" not in values and fields.has("odds_ratio"):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values["beta"] = np.log(fields.numbers("odds_ratio")[0])
-    if "neg_log_10_p_value" not in values:
-        if fields.has("p"):
-            tail = fields.tails("p")[0]
-            values["neg_log_10_p_value"] = np.where(tail >= 0, tail, np.nan)
-        elif fields.has("log10_p"):
-            values["neg_log_10_p_value"] = -fields.numbers("log10_p")[0]
-        elif fields.has("z"):
-            values["neg_log_10_p_value"] = neg_log10_p(fields.numbers("z")[0])
-        elif {"beta", "standard_error"} <= values.keys():
-            values["neg_log_10_p_value"] = neg_log10_p(values["beta"] / values["standard_error"])
-    if fields.has("rsid"):
-        values["rsid"] = _words(fields, "rsid")
-    return pd.DataFrame(values)
-
-
-def _words(fields: Fields, role: str) -> NDArray[Any]:
-    data, spans = fields.words(role)
-    return np.array([data[a:b].tobytes().decode("ascii", "replace") for a, b in spans.tolist()], dtype=object)
+def _table_parts(path: Path, left_out: Counter[str]) -> Parts:
+    for frame in read_table(path, left_out):
+        yield from _by_contig(frame)

@@ -64,6 +64,8 @@ def write_ssf_export(origin: Origin, out: Path, *, index: bool = True) -> Export
 
     Raises
     ------
+    InputFileError
+        When no row has what the format needs, such as an effect and its standard error.
     OutputError
         When the files cannot be written.
 
@@ -86,6 +88,7 @@ def write_ssf_export(origin: Origin, out: Path, *, index: bool = True) -> Export
             position = rows["base_pair_location"].to_numpy(np.int64)
             text.rows(str(rows["chromosome"].iloc[0]), position, np.ones(len(rows), np.int64),
                       [as_text(rows[name], MISSING) for name in SSF_COLUMNS])  # fmt: skip
+        _refuse_nothing(origin, text.n_rows, lost.tolist())
     metadata: dict[str, Any] = {
         "date_metadata_last_modified": datetime.now(UTC).date(),
         "trait_description": [origin.name],
@@ -102,7 +105,29 @@ def write_ssf_export(origin: Origin, out: Path, *, index: bool = True) -> Export
     write_text(out.with_name(out.name + "-meta.yaml"), to_yaml(metadata))
     reasons = zip(("no statistics", "another contig", "another allele"), lost.tolist(), strict=True)
     indexed = out.with_name(out.name + ".tbi") if index and is_sorted else None
-    return Exported(out, indexed, text.n_rows, {reason: count for reason, count in reasons if count})
+    left_out = dict(origin.left_out) | {reason: count for reason, count in reasons if count}
+    return Exported(out, indexed, text.n_rows, left_out)
+
+
+def _refuse_nothing(origin: Origin, n_rows: int, lost: list[int]) -> None:
+    """Refuse a file without rows.
+
+    Raises
+    ------
+    InputFileError
+        Says what the rows lack.
+    """
+    if n_rows or not any(lost):
+        return
+    if lost[0] >= max(lost):
+        raise InputFileError(
+            f"{origin.path}: no row of {origin.name} has an effect and standard error, frequency and p, which GWAS-SSF needs; "
+            "--format vcf, parquet and tsv take rows without."
+        )
+    what = "contig" if lost[1] > lost[2] else "pair of alleles"
+    raise InputFileError(
+        f"{origin.path}: no row of {origin.name} has a {what} that GWAS-SSF knows; export Parquet or tsv."
+    )
 
 
 def _is_sorted(origin: Origin) -> bool:

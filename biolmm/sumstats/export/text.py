@@ -134,7 +134,7 @@ def write_table(origin: Origin, out: Path, *, index: bool = True) -> Exported:
             columns = [as_text(frame[name], "NA") for name in names]
             position = frame["base_pair_location"].to_numpy(np.int64)
             text.rows(contig, position, np.ones(len(frame), np.int64), columns)
-    return Exported(out, out.with_name(out.name + ".tbi") if index else None, text.n_rows, {})
+    return Exported(out, out.with_name(out.name + ".tbi") if index else None, text.n_rows, dict(origin.left_out))
 
 
 def write_parquet(origin: Origin, out: Path) -> Exported:
@@ -162,7 +162,7 @@ def write_parquet(origin: Origin, out: Path) -> Exported:
                 writer.close()
         if writer is None:
             pq.write_table(pa.table({}), aside)
-    return Exported(out, None, n_rows, {})
+    return Exported(out, None, n_rows, dict(origin.left_out))
 
 
 _TEXT = ("chromosome", "effect_allele", "other_allele", "variant_id", "rsid")

@@ -25,6 +25,9 @@ from biolmm.sumstats.status import Status
 VALUES = ("beta", "se", "eaf", "info", "n", "neg_log10_p")
 """Numbers of a record, in the order in which they are stored."""
 
+ADDITIVE_TESTS = ("ADD", "ADD-CONDTL", "ADD-WGR-LR", "ADD-WGR-FIRTH", "ADD-WGR-SPA")
+"""Names of the test of a variant's additive main effect: PLINK's and regenie's; not of interactions or of sets."""
+
 _MAX_CONTIGS = 30_000
 _MAX_POSITION = 1 << 38
 
@@ -143,7 +146,7 @@ class Reader:
         codes, names = _numbered(fields, "test", str(self.study.path))
         for name in names:
             self.ranges.tests[name] = self.ranges.tests.get(name, 0) + 1
-        return np.isin(codes, [i for i, name in enumerate(names) if name.upper().startswith("ADD")])
+        return np.isin(codes, [i for i, name in enumerate(names) if name.upper() in ADDITIVE_TESTS])
 
     def places(self, fields: Fields, rsid: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Give the place of each record; 0 where it has none."""

@@ -14,7 +14,8 @@ ROLES: dict[str, str] = {
     "rsid": "identifier of the variant; markers such as chr1:123:A:G give contig, position and alleles too",
     "effect_allele": "allele whose copies beta counts",
     "other_allele": "the other allele",
-    "ref_allele": "REF, where the effect allele may be REF or ALT (PLINK 2) or where it is named EA or OA (GWAS-SSF)",
+    "ref_allele": "REF, where the effect allele may be REF or ALT (PLINK 2) or where it is named EA or OA (GWAS-SSF); "
+    "given to the other allele's column it says that this is REF",
     "alt_allele": "ALT, beside ref_allele",
     "beta": "effect of a copy of the effect allele; of a logistic model the log odds ratio",
     "odds_ratio": "odds ratio of a copy of the effect allele; hazard ratios too",
@@ -55,7 +56,8 @@ class Format:
     columns
         Role of each column, in lower case; where several have one role, the earlier one counts.
     declares_ref
-        The other allele is REF of a reference genome.
+        The other allele is REF of a reference genome. regenie's ALLELE0 and SAIGE's Allele1 are only the first allele of
+        the genotypes, which in a .bed or a .bgen need not be REF.
     """
 
     name: str
@@ -83,13 +85,13 @@ FORMATS: tuple[Format, ...] = (
         "regenie", "chrom genpos allele0 allele1 log10p",
         "chrom=contig genpos=position id=rsid allele0=other_allele allele1=effect_allele a1freq=eaf a1freq_cases=eaf_cases "
         "a1freq_controls=eaf_controls info=info n=n n_cases=n_cases n_controls=n_controls test=test beta=beta se=se "
-        "log10p=neg_log10_p", declares_ref=True,
+        "log10p=neg_log10_p",
     ),
     _format(
         "SAIGE", "chr pos allele1 allele2 p.value",
         "chr=contig pos=position markerid=rsid snpid=rsid rsid=rsid allele1=other_allele allele2=effect_allele "
         "af_allele2=eaf af_case=eaf_cases af_ctrl=eaf_controls imputationinfo=info n=n n_case=n_cases n_ctrl=n_controls "
-        "n.cases=n_cases n.controls=n_controls beta=beta se=se p.value=p", declares_ref=True,
+        "n.cases=n_cases n.controls=n_controls beta=beta se=se p.value=p",
     ),
     _format(
         "BOLT-LMM", "snp chr bp allele1 allele0 p_bolt_lmm_inf",
@@ -171,7 +173,7 @@ SYNONYMS: dict[str, str] = {
 }
 """What columns are usually called, for files of no known program; earlier names count first."""
 
-_ALSO = ("contig", "position", "info", "n")
+_ALSO = ("contig", "position", "info", "n", "n_cases", "n_controls")
 """Roles for which usual names count in files of known programs too."""
 
 
@@ -255,6 +257,8 @@ def find_layout(
     for name, role in SYNONYMS.items():  # of a known program's file that somebody has added places to
         if role in _ALSO and role not in column and names.count(name) == 1 and names.index(name) not in by_hand:
             column[role] = names.index(name)
+    if "ref_allele" in by_hand.values() and not column.keys() & {"other_allele", "alt_allele"}:
+        column["other_allele"] = column["ref_allele"]
     layout = Layout(known.name if known else "table", column, bool(known and known.declares_ref), tuple(header))
     _check(source, layout, header, bim)
     return layout

@@ -23,10 +23,18 @@ from biolmm.sumstats.ingest.options import Rules, StudyInput
 from biolmm.sumstats.ingest.records import Reader
 from biolmm.sumstats.ingest.runs import StudyRuns, rank_again, sampled_ids, write_runs
 from biolmm.sumstats.ingest.sources import open_study
-from biolmm.sumstats.matrix.layout import CHUNK_VARIANTS, RSID
+from biolmm.sumstats.matrix.kept import ADDED, ALLELES_TURNED, STRAND_TURNED, KeptStudies, added_number
+from biolmm.sumstats.matrix.layout import CHUNK_VARIANTS, FREQUENCY, RSID
 from biolmm.sumstats.matrix.merge import Variants, merge_stretch
 from biolmm.sumstats.matrix.read import SumstatsStore
-from biolmm.sumstats.matrix.stretches import STRETCH_ROWS, Gathered, OldCatalogue, cut_genome, read_places
+from biolmm.sumstats.matrix.stretches import (
+    STRETCH_ROWS,
+    Gathered,
+    OldCatalogue,
+    cut_genome,
+    read_places,
+    read_variants,
+)
 from biolmm.sumstats.matrix.write import Aside, ChunkWriter, Column
 from biolmm.sumstats.places import Contigs
 from biolmm.sumstats.status import count_by_reason
@@ -103,15 +111,20 @@ def add_studies(path: Path, studies: Sequence[StudyInput], rules: Rules | None =
     writer = ChunkWriter(aside, old, columns, old.chunk_variants if old else sizes.chunk_variants, rules.exact, contigs,
                          ranks, map_tasks)  # fmt: skip
     n_variants, first_places = _merge_all(writer, old, studies, runs, rules, sizes)
+    n_before = 0 if old is None else 1 + max(added_number(old, at) for at in range(old.n_studies))
     for column in columns:
         if column.new is not None:
             column.meta.update(_source(studies[column.new], runs[column.new]))
+            column.meta[ADDED] = n_before + column.new
     writer.finish(n_variants, {"rules": rules.as_json(), "build": chosen_build}, first_places)
     return SumstatsStore.open(path)
 
 
 def remove_studies(path: Path, names: Sequence[str], *, map_tasks: MapTasks = call_one_by_one) -> SumstatsStore:
     """Remove studies from a store. The catalogue keeps its variants, and the others their files, which are linked.
+
+    Frequencies are those of the studies that stay. Palindromic variants whose strand the studies that go have told are
+    judged again, and turned where that says otherwise.
 
     Raises
     ------
@@ -129,8 +142,15 @@ def remove_studies(path: Path, names: Sequence[str], *, map_tasks: MapTasks = ca
     aside.begin(content_hash("remove", old.fingerprint, sorted(gone)))
     contigs = Contigs(list(old.attributes["others"]))
     writer = ChunkWriter(aside, old, columns, old.chunk_variants, old.exact, contigs, old.contig_ranks, map_tasks)
+    kept, n_turned = KeptStudies.without(old, gone), 0
     for chunk in range(old.n_chunks):
-        writer.link(chunk)
+        variants, before = read_variants(old, chunk, kept), old.read_column(FREQUENCY, chunk)
+        n_turned += int(np.count_nonzero(variants.turned))
+        if np.array_equal(variants.eaf, before, equal_nan=True) and not variants.turned.any():
+            writer.link(chunk)
+        else:
+            writer.write(chunk, variants, [])
+    _say_turned(path, n_turned, 0)
     writer.finish(old.n_variants, {"rules": old.attributes["rules"], "build": old.build}, old.first_places.tolist())
     return SumstatsStore.open(path)
 
@@ -269,7 +289,12 @@ def _at_one_place(ids: NDArray[np.int64], places: NDArray[np.uint64]) -> tuple[N
 def _merge_all(writer: ChunkWriter, old: SumstatsStore | None, studies: Sequence[StudyInput], runs: Sequence[StudyRuns],
                rules: Rules, sizes: Sizes) -> tuple[int, list[int]]:  # fmt: skip
     """Walk along the genome and write chunks; puts counts by reason into the runs' metadata."""
-    catalogue = OldCatalogue(old) if old is not None else None
+    catalogue = None
+    if old is not None:
+        gone = set(range(old.n_studies)) - {column.old for column in writer.columns}
+        catalogue = OldCatalogue(old, KeptStudies.without(old, gone))
+    know_ref = None if catalogue is None else catalogue.studies.know_ref
+    n_turned = np.zeros(3, np.int64)
     gathered = Gathered(len(runs), writer.chunk_variants)
     counts: list[Counter[str]] = [Counter(each.meta["counts"]) for each in runs]
     n_variants = 0
@@ -277,7 +302,8 @@ def _merge_all(writer: ChunkWriter, old: SumstatsStore | None, studies: Sequence
     stretches = cut_genome(old, runs, sizes.stretch_rows)
     for number, (low, high) in enumerate(stretches, 1):
         before = catalogue.read(low, high) if catalogue is not None else Variants.none()
-        variants, cells, counted = merge_stretch(before, [each.read(low, high) for each in runs], rules)
+        variants, cells, counted = merge_stretch(before, [each.read(low, high) for each in runs], rules, know_ref)
+        n_turned += np.bincount(variants.turned, minlength=3)
         for total, more, part in zip(counts, counted, cells, strict=True):
             total.update(more)
             total.update(count_by_reason(part.status))
@@ -289,7 +315,19 @@ def _merge_all(writer: ChunkWriter, old: SumstatsStore | None, studies: Sequence
     for study, each, total in zip(studies, runs, counts, strict=True):
         _check_alleles(study, total)
         each.meta["counts"] = dict(total)
+    _say_turned(writer.aside.path, int(n_turned[STRAND_TURNED]), int(n_turned[ALLELES_TURNED]))
     return n_variants, first_places
+
+
+def _say_turned(path: Path, n_strands: int, n_indels: int) -> None:
+    """Warn that numbers of studies that were not asked about have changed their sign."""
+    if n_strands:
+        _log.warning("%s: %s palindromic variants were of the strand that the frequencies of a study that goes had told; "
+                     "by those of the studies that stay they are of the other one, and all these are turned", path,
+                     f"{n_strands:,}")  # fmt: skip
+    if n_indels:
+        _log.warning("%s: %s insertions and deletions, of which no study had said which allele is REF, have been turned to "
+                     "the REF of a study that says so, with the studies that were there", path, f"{n_indels:,}")  # fmt: skip
 
 
 def _check_alleles(study: StudyInput, counts: Counter[str]) -> None:

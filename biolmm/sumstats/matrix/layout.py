@@ -47,7 +47,7 @@ DESCRIPTIONS = {
     POSITION: "1-based position in base pairs",
     ALLELE: "REF, ALT; ALT is the effect allele",
     RSID: "number of the rs identifier; 0: none",
-    FREQUENCY: "frequency of ALT in the first study that told one; strands of palindromic variants are told by it",
+    FREQUENCY: "frequency of ALT in the first of the studies that tell one; strands of palindromic variants are told by it",
     "beta": "effect of one copy of ALT; where status has DIRECTION_ONLY perhaps only its sign",
     "se": "standard error of beta",
     "eaf": "frequency of ALT",

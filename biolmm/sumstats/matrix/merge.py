@@ -1,15 +1,16 @@
 """Merging sorted records of studies into a sorted catalogue, one stretch of the genome at a time.
 
 A record and a variant meet by place and key (`ingest/alleles.py`). Indels have two keys' worth of variants, one each way
-round; a record that does not know which allele is REF takes the one that is there. New variants are spelled as the first
+round; a record that does not know which allele is REF takes the one that is there, and where no study has known it so
+far, a record that does turns the variant round. New variants are spelled as the first
 study, in the order of the studies, has them. Then each study's records are turned to the catalogue's alleles.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numba
@@ -20,6 +21,7 @@ from biolmm.sumstats.ingest.alleles import Alleles, allele_keys, join_alleles
 from biolmm.sumstats.ingest.normalise import EFFECT_IS_REF, UNKNOWN_SIDE
 from biolmm.sumstats.ingest.options import Rules
 from biolmm.sumstats.ingest.records import Records
+from biolmm.sumstats.matrix.kept import ALLELES_TURNED
 from biolmm.sumstats.status import Status
 
 _SWAPPED, _COMPLEMENTED, _PRESENT = (int(bit) for bit in (Status.SWAPPED, Status.COMPLEMENTED, Status.PRESENT))
@@ -27,6 +29,7 @@ _PALINDROMIC, _BY_FREQUENCY, _BAD_STRAND = (
     int(bit) for bit in (Status.PALINDROMIC, Status.STRAND_BY_FREQUENCY, Status.BAD_STRAND)
 )
 _DUPLICATED = int(Status.DUPLICATED)
+_REF_KNOWN = np.uint16(Status.REF_KNOWN.value)
 _ROUNDING = 1e-6
 """Frequencies are in single precision; f and 1 − f have to fall into the grey zone together."""
 
@@ -35,7 +38,10 @@ _MODES = {"frequency": 0, "drop": 1, "trust": 2}
 
 @dataclass(frozen=True, eq=False)
 class Variants:
-    """Variants of a stretch, sorted by place, key and way; `old` is the row that each had before, −1 for new ones."""
+    """Variants of a stretch, sorted by place, key and way.
+
+    `old` is the row that each had before, −1 for new ones; `turned` says what becomes of the cells there (`kept.py`).
+    """
 
     place: NDArray[np.uint64]
     key: NDArray[np.uint64]
@@ -44,6 +50,7 @@ class Variants:
     rsid: NDArray[np.int64]
     eaf: NDArray[np.float32]
     old: NDArray[np.int64]
+    turned: NDArray[np.int8]
 
     def __len__(self) -> int:
         """Count the variants."""
@@ -51,10 +58,10 @@ class Variants:
 
     @classmethod
     def of(cls, place: NDArray[np.uint64], alleles: Alleles, rsid: NDArray[np.int64], eaf: NDArray[np.float32],
-           old: NDArray[np.int64]) -> Variants:  # fmt: skip
+           old: NDArray[np.int64], turned: NDArray[np.int8] | None = None) -> Variants:  # fmt: skip
         """Make keys of variants that are sorted already."""
         key, way = allele_keys(alleles)
-        return cls(place, key, way, alleles, rsid, eaf, old)
+        return cls(place, key, way, alleles, rsid, eaf, old, np.zeros(len(old), np.int8) if turned is None else turned)
 
     @classmethod
     def none(cls) -> Variants:
@@ -67,7 +74,7 @@ class Variants:
     def take(self, rows: NDArray[np.int64]) -> Variants:
         """Choose variants."""
         return Variants(self.place[rows], self.key[rows], self.way[rows], self.alleles.take(rows), self.rsid[rows],
-                        self.eaf[rows], self.old[rows])  # fmt: skip
+                        self.eaf[rows], self.old[rows], self.turned[rows])  # fmt: skip
 
 
 def join_variants(parts: Sequence[Variants]) -> Variants:
@@ -79,7 +86,7 @@ def join_variants(parts: Sequence[Variants]) -> Variants:
         return np.concatenate([getattr(part, name) for part in parts])
 
     return Variants(joined("place"), joined("key"), joined("way"), join_alleles([part.alleles for part in parts]),
-                    joined("rsid"), joined("eaf"), joined("old"))  # fmt: skip
+                    joined("rsid"), joined("eaf"), joined("old"), joined("turned"))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +99,10 @@ class Cells:
 
 
 def merge_stretch(
-    old: Variants, studies: Sequence[Records], rules: Rules
+    old: Variants,
+    studies: Sequence[Records],
+    rules: Rules,
+    know_ref: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None = None,
 ) -> tuple[Variants, list[Cells], list[Counter[str]]]:
     """Extend a catalogue's stretch by what the studies bring, and turn their records to its alleles.
 
@@ -104,13 +114,15 @@ def merge_stretch(
         Each study's records of the same stretch, sorted.
     rules
         The store's rules.
+    know_ref
+        Says of the catalogue's variants, by their rows, whether a study of the store knows which allele is REF.
 
     Returns
     -------
     The new variants of the stretch, each study's cells, and counts: records without a cell, `known_variants` that were in
     the catalogue or in a study before, and `other_alleles`, records at a known place with alleles that are not.
     """
-    variants = old
+    variants = old if know_ref is None else _turned_round(old, studies, know_ref)
     counts: list[Counter[str]] = [Counter() for _ in studies]
     for is_sure in (True, False):  # what knows its REF comes first, whichever study has it
         for records, counted in zip(studies, counts, strict=True):
@@ -119,8 +131,33 @@ def merge_stretch(
     cells = [
         _turned(variants, records, rules, rsid, eaf, counted) for records, counted in zip(studies, counts, strict=True)
     ]
-    found = Variants(variants.place, variants.key, variants.way, variants.alleles, rsid, eaf, variants.old)
+    found = replace(variants, rsid=rsid, eaf=eaf)
     return found, cells, counts
+
+
+def _turned_round(
+    variants: Variants, studies: Sequence[Records], know_ref: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+) -> Variants:
+    """Exchange REF and ALT of indels that records which know REF have the other way round, and that no study knew before."""
+    wanted, right = np.zeros(len(variants), np.bool_), np.zeros(len(variants), np.bool_)
+    for records in studies:
+        rows = records.rows[(records.rows["way"] != 0) & (records.rows["side"] != UNKNOWN_SIDE)]
+        if not len(rows) or not len(variants):
+            continue
+        way = _wanted_way(rows)
+        at, across = _match(variants, rows, way), _match(variants, rows, (3 - way).astype(np.int8))
+        right[at[at >= 0]] = True
+        wanted[across[(across >= 0) & (at < 0)]] = True
+    chosen = np.flatnonzero(wanted & ~right)
+    chosen = chosen[~know_ref(variants.old[chosen])] if len(chosen) else chosen
+    if not len(chosen):
+        return variants
+    codes, spans, way = variants.alleles.codes.copy(), variants.alleles.spans.copy(), variants.way.copy()
+    eaf, turned = variants.eaf.copy(), variants.turned.copy()
+    codes[chosen], spans[chosen] = codes[chosen, ::-1], spans[chosen, ::-1]
+    way[chosen], eaf[chosen], turned[chosen] = 3 - way[chosen], 1 - eaf[chosen], ALLELES_TURNED
+    alleles = Alleles(codes, spans, variants.alleles.heap)
+    return replace(variants, way=way, alleles=alleles, eaf=eaf, turned=turned)
 
 
 def _wanted_way(rows: NDArray[np.void]) -> NDArray[np.int8]:
@@ -167,10 +204,10 @@ def _extended(variants: Variants, records: Records, is_sure: bool, counted: Coun
     return join_variants([variants, found]).take(source)
 
 
-def _match(variants: Variants, rows: NDArray[np.void]) -> NDArray[np.int64]:
+def _match(variants: Variants, rows: NDArray[np.void], way: NDArray[np.int8] | None = None) -> NDArray[np.int64]:
     out = np.empty(len(rows), np.int64)
     _match_sorted(variants.place, variants.key, variants.way, np.ascontiguousarray(rows["place"]),
-                  np.ascontiguousarray(rows["key"]), _wanted_way(rows), out)  # fmt: skip
+                  np.ascontiguousarray(rows["key"]), _wanted_way(rows) if way is None else way, out)  # fmt: skip
     return out
 
 
@@ -183,6 +220,7 @@ def _turned(variants: Variants, records: Records, rules: Rules, rsid: NDArray[np
         counted["ambiguous_indel"] = ambiguous
         rows, at = rows[at >= 0], at[at >= 0]
     values, status = np.array(rows["values"]), np.array(rows["status"])
+    status[(rows["way"] != 0) & (rows["side"] != UNKNOWN_SIDE)] |= _REF_KNOWN
     _turn(at, np.ascontiguousarray(rows["codes"]), np.ascontiguousarray(rows["way"]), variants.alleles.codes,
           variants.way, eaf, values, status, _MODES[rules.palindromic], rules.grey_zone[0] - _ROUNDING,
           rules.grey_zone[1] + _ROUNDING)  # fmt: skip

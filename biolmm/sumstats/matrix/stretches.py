@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biolmm.sumstats.ingest.runs import SAMPLE_EVERY, StudyRuns
+from biolmm.sumstats.matrix.kept import KeptStudies
 from biolmm.sumstats.matrix.layout import CONTIG, FREQUENCY, POSITION, RSID
 from biolmm.sumstats.matrix.merge import Cells, Variants, join_variants
 from biolmm.sumstats.matrix.read import SumstatsStore
@@ -44,9 +45,10 @@ def cut_genome(
 
 @dataclass(frozen=True)
 class OldCatalogue:
-    """The variants of a store by place; a few chunks are kept decoded."""
+    """The variants of a store by place, as the studies that stay have them; a few chunks are kept decoded."""
 
     store: SumstatsStore
+    studies: KeptStudies
     _kept: OrderedDict[int, Variants] = field(default_factory=OrderedDict, repr=False)
 
     def read(self, low: int, high: int) -> Variants:
@@ -67,7 +69,7 @@ class OldCatalogue:
         if chunk not in self._kept:
             if len(self._kept) >= 2:
                 self._kept.popitem(last=False)
-            self._kept[chunk] = read_variants(self.store, chunk)
+            self._kept[chunk] = read_variants(self.store, chunk, self.studies)
         return self._kept[chunk]
 
 
@@ -77,12 +79,13 @@ def read_places(store: SumstatsStore, chunk: int) -> NDArray[np.uint64]:
     return make_places(ranks[store.read_column(CONTIG, chunk)], store.read_column(POSITION, chunk))
 
 
-def read_variants(store: SumstatsStore, chunk: int) -> Variants:
-    """Read a chunk of the catalogue."""
+def read_variants(store: SumstatsStore, chunk: int, studies: KeptStudies | None = None) -> Variants:
+    """Read a chunk of the catalogue; as these studies alone have it, if given."""
     start, stop = store.chunk_range(chunk)
     alleles = store.read_alleles(chunk)
+    eaf, turned = (store.read_column(FREQUENCY, chunk), None) if studies is None else studies.judge(chunk)
     return Variants.of(read_places(store, chunk), alleles.take(np.arange(stop - start)), store.read_column(RSID, chunk),
-                       store.read_column(FREQUENCY, chunk), np.arange(start, stop, dtype=np.int64))  # fmt: skip
+                       eaf, np.arange(start, stop, dtype=np.int64), turned)  # fmt: skip
 
 
 @dataclass

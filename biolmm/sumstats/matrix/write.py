@@ -34,6 +34,7 @@ from biolmm.store.identity import ATTRIBUTES_CRC32C, attributes_crc32c, biolmm_v
 from biolmm.store.in_memory import GroupInMemory
 from biolmm.store.swap import finish_swap, swap_stores
 from biolmm.store.tasks import MapTasks
+from biolmm.sumstats.matrix.kept import TURNING, turn_cells
 from biolmm.sumstats.matrix.layout import (
     ALLELE,
     CATALOGUE,
@@ -185,6 +186,8 @@ class ChunkTask:
     column: Column
     old_rows: NDArray[np.int64]
     cells: Cells | None
+    turned: NDArray[np.int8]
+    """What becomes of old cells (`kept.py`)."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,10 @@ class ChunkWriter:
             self.aside.link(catalogue_path(name, chunk), self.old.path / catalogue_path(name, chunk))
             sums.append(self.old.chunk_crc32c(name, chunk))
         rows = np.arange(start, stop)
-        cells = [self._write_old(ChunkTask(chunk, at, column, rows, None)) for at, column in enumerate(self.columns)]
+        turned = np.zeros(len(rows), np.int8)
+        cells = [
+            self._write_old(ChunkTask(chunk, at, column, rows, None, turned)) for at, column in enumerate(self.columns)
+        ]
         self._mark(chunk, np.array(sums, np.uint32), cells)
 
     def write(self, chunk: int, variants: Variants, cells: Sequence[Cells]) -> None:
@@ -219,7 +225,9 @@ class ChunkWriter:
             return
         catalogue = self._write_catalogue(chunk, variants)
         tasks = [
-            ChunkTask(chunk, at, column, variants.old, None if column.new is None else cells[column.new])
+            ChunkTask(
+                chunk, at, column, variants.old, None if column.new is None else cells[column.new], variants.turned
+            )
             for at, column in enumerate(self.columns)
         ]
         sums = self.map_tasks(self._write_study, tasks)
@@ -267,7 +275,7 @@ class ChunkWriter:
         return crc
 
     def _write_old(self, task: ChunkTask) -> list[int]:
-        """Move an old study's numbers to their new rows, or link its files where rows are as they were."""
+        """Move an old study's numbers to their new rows, turned, or link its files where they are as they were."""
         assert self.old is not None and task.column.old is not None
         rows, study, sums = task.old_rows, task.column.old, []
         start, stop = task.chunk * self.chunk_variants, task.chunk * self.chunk_variants + len(rows)
@@ -275,9 +283,10 @@ class ChunkWriter:
         same = (
             same and self.old.chunk_range(task.chunk) == (start, stop) and np.array_equal(rows, np.arange(start, stop))
         )
-        there = np.flatnonzero(rows >= 0)
+        there, turns = np.flatnonzero(rows >= 0), bool(task.turned.any())
         for name in CELLS:
-            if same:
+            turning = turns and name in TURNING
+            if same and not turning:
                 crc = self.old.chunk_crc32c(name, task.chunk, study)
                 if crc:
                     source = self.old.path / cell_path(name, task.chunk, study)
@@ -288,6 +297,8 @@ class ChunkWriter:
             values = np.full(len(rows), fill_of(kind), kind)
             if len(there):
                 values[there] = gather(self.old, name, study, rows[there])
+            if turning:
+                values = turn_cells(name, values, task.turned)
             sums.append(self._write_cells(name, task, values))
         return sums
 

@@ -94,6 +94,40 @@ def test_leaving_out_is_a_run_without_the_study(store: SumstatsStore, tmp_path: 
         assert gone[f"without_{left}_beta"].isna().all()
 
 
+def test_leaving_out_by_size_is_a_run_by_size_without_the_study(store: SumstatsStore, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"scheme": "samplesize", "genomic_control": True}
+    found = run(store, tmp_path / "a", leave_one_out=True, **options).set_index(KEYS)
+    assert "without_anna_beta" not in found
+    for left in NAMES:
+        others = tuple(name for name in NAMES if name != left)
+        without = run(store, tmp_path / left, studies=others, **options).set_index(KEYS)
+        for name in ("z", "neg_log_10_p_value"):
+            np.testing.assert_allclose(found.loc[without.index, f"without_{left}_{name}"], without[name], rtol=1e-12)
+        assert found.drop(without.index)[f"without_{left}_z"].isna().all()
+
+
+@pytest.mark.parametrize("scheme", ["ivw", "samplesize"])
+def test_lambda_of_the_result_is_of_what_is_written(scheme: str, store: SumstatsStore, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"scheme": scheme, "min_studies": 4}
+    plain = run(store, tmp_path / "a", **options)
+    assert len(plain) < len(run(store, tmp_path / "b", scheme=scheme))
+    controlled = run(store, tmp_path / "c", **options, result_control=True)
+    chisq = np.sort(plain["z"] ** 2)
+    record = json.loads((tmp_path / "c" / "meta.json").read_text())
+    assert record["result_lambda"] == chisq[len(chisq) // 2] / 0.4549364
+    assert record["result_lambda_removed"] == max(1.0, record["result_lambda"])
+    np.testing.assert_allclose(controlled["z"], plain["z"] / np.sqrt(record["result_lambda_removed"]), rtol=1e-14)
+
+
+def test_lambda_below_one_removes_nothing(tmp_path: Path) -> None:
+    rows = "".join(f"{at}\t{at}\tA\tG\t0.001\t0.1\n" for at in range(1, 21))
+    (tmp_path / "one.tsv").write_text("chrom\tpos\ta1\ta2\tbeta\tse\n" + rows)
+    found = run(make_store(tmp_path / "s.zarr", [tmp_path / "one.tsv"]), tmp_path / "out", result_control=True)
+    record = json.loads((tmp_path / "out" / "meta.json").read_text())
+    assert record["result_lambda"] < 1 and record["result_lambda_removed"] == 1.0
+    np.testing.assert_allclose(found["z"], 0.01)
+
+
 @pytest.mark.parametrize("control", [False, True])
 @pytest.mark.parametrize("scheme", ["ivw", "samplesize"])
 def test_a_store_and_metals_script_agree(
@@ -230,6 +264,8 @@ def test_the_plan_is_about_chunks_not_variants(store: SumstatsStore) -> None:
         ({"overlap": True, "random": "dl"}, "--overlap corrects the fixed-effects analysis, and not --random"),
         ({"groups": {"zoe": "x"}}, "--subgroups names zoe"),
         ({"scheme": "other"}, "must be ivw or samplesize"),
+        ({"scheme": "samplesize", "groups": {"anna": "x"}}, "--subgroups compares effects, which --scheme samplesize"),
+        ({"scheme": "samplesize", "male": NAMES[:2], "female": NAMES[2:]}, "--male compares effects"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_before_anything_is_written(

@@ -49,8 +49,7 @@ def test_each_program(tmp_path: Path, name: str) -> None:
     assert (found["contig"], found["position"]) == ("1", 1000)
     expected_format = "PLINK 2" if name.startswith("PLINK 2") else name
     assert store.studies[0]["format"] == expected_format
-    declares_ref = name in ("regenie", "SAIGE", "PLINK 2", "PLINK 2 logistic", "GWAS-VCF")
-    assert found["alleles"] == (["G", "A"] if name == "METAL" else ["A", "G"]), declares_ref
+    assert found["alleles"] == (["G", "A"] if name == "METAL" else ["A", "G"])
     sign = -1 if name == "METAL" else 1
     assert sign * found["beta"] == pytest.approx(0.1, abs=1e-9)
     assert found["se"] == pytest.approx(0.05, abs=1e-6)
@@ -59,6 +58,42 @@ def test_each_program(tmp_path: Path, name: str) -> None:
     assert found["n"] == {"METAL": 5010, "BOLT-LMM": 5010, "PLINK 1": 5010}.get(name, 5000)
     assert found["rsid"] == (0 if name == "METAL" else 5)
     assert store.n_variants == (2 if name == "GWAS-VCF" else 1)
+
+
+@pytest.mark.parametrize(
+    ("test", "kept"),
+    [("ADD", 1), ("add", 1), ("ADD-CONDTL", 1), ("ADD-WGR-FIRTH", 1), ("ADDxSEX", 0), ("ADD-INT_SNP", 0),
+     ("ADD-INT_SNPxAGE", 0), ("ADD-INT_2DF", 0), ("ADD-SKAT", 0), ("ADD-BURDEN-ACAT", 0), ("DOM", 0)],
+)  # fmt: skip
+def test_lines_of_the_additive_main_effect_only(tmp_path: Path, test: str, kept: int) -> None:
+    header, lines = LAYOUTS["PLINK 2"]
+    line = lines.splitlines(keepends=True)[0]
+    at = header.split().index("TEST")
+    other = line.replace("1000", "2000", 1).split("\t")
+    other[at] = test
+    store = only(tmp_path, "f.txt", header + line + "\t".join(other))
+    assert store.n_variants == 1 + kept and store.studies[0]["counts"].get("other_test", 0) == 1 - kept
+
+
+@pytest.mark.parametrize(("name", "column"), [("regenie", "ALLELE0"), ("SAIGE", "Allele1")])
+def test_the_first_allele_is_ref_only_if_the_user_says_so(tmp_path: Path, name: str, column: str) -> None:
+    """Without --ref-first regenie's ALLELE0 is whichever allele the genotypes have first."""
+    known = "chromosome\tbase_pair_location\teffect_allele\tother_allele\tbeta\tstandard_error\tref_allele\n"
+    (tmp_path / "known.tsv").write_text(known + "1\t1000\tA\tAG\t0.2\t0.1\tOA\n")
+    header, line = LAYOUTS[name]
+    first, second = ("\tA\t", "\tG\t") if "\t" in line else (" A ", " G ")
+    text = header + line.replace(first + second[1:], first + second.replace("G", "AG")[1:])
+    assert "AG" in text
+    (tmp_path / "f.txt").write_text(text)
+    for columns, n in (({}, 1), ({column: "ref_allele"}, 2)):
+        store = add_studies(
+            tmp_path / f"{n}.zarr",
+            [StudyInput(tmp_path / "known.tsv"), StudyInput(tmp_path / "f.txt", name="f", columns=columns)],
+            EXACT,
+        )
+        data = store.to_dataset().load()
+        assert store.n_variants == n, "an insertion and a deletion, if both say which allele is REF"
+        assert np.nansum(data["beta"].values[:, 1]) == pytest.approx(-0.1 if n == 1 else 0.1, abs=1e-9)
 
 
 def test_vcf_cells_follow_their_own_format(tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""Leaders and workers as processes of the command line: found, lost, killed, stopped, told that it is over."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import stat
+import time
+from pathlib import Path
+
+import dask
+import pytest
+from distributed import Client
+from distributed.security import Security
+
+from biolmm.chunks import map_tasks
+from biolmm.cluster import connect
+from biolmm.cluster.leader import lead
+from biolmm.cluster.options import ClusterOptions
+from biolmm.cluster.ranks import own_address
+from biolmm.cluster.tls import is_loopback, run_certificates
+from faults import Start, wait_for
+from running import Disk, same_statistics
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+
+HERE = ("--host", "127.0.0.1")
+
+
+def ended(process: object, code: int, seconds: float = 60) -> str:
+    """Check how a process ends; return what it said."""
+    _, said = process.communicate(timeout=seconds)  # type: ignore[attr-defined]
+    assert process.returncode == code, said  # type: ignore[attr-defined]
+    return str(said)
+
+
+def test_a_killed_leader_is_started_again_and_its_workers_find_it(
+    disk: Disk, alone: Path, tmp_path: Path, start: Start
+) -> None:
+    """One worker is asked to go, the leader is killed, the next one resumes; all over TLS."""
+    run, out = tmp_path / "run", tmp_path / "out"
+    rank = ("run", "--cluster", "auto", "--run-directory", run, *HERE, "--worker-memory", "500MB", "--stay")
+    command = ("--", "gwas", *disk.inputs(), "--solver", "stochastic", "--out", out)
+    workers = [start(*rank, "--rank", number, *command) for number in (1, 2)]
+    leader = start(*rank, "--rank", 0, *command)
+    wait_for("model/null.zarr.done.json", out)
+    workers[0].send_signal(signal.SIGTERM)
+    leader.kill()
+    leader.wait()
+    assert ended(workers[0], 75)
+    assert stat.S_IMODE(run.stat().st_mode) == 0o700
+    assert not [file for file in run.rglob("*") if file.is_file() and stat.S_IMODE(file.stat().st_mode) != 0o600]
+    time.sleep(0.5)
+    assert workers[1].poll() is None
+    said = ended(start(*rank, "--rank", 0, *command), 0)
+    assert "fit: done before" in said
+    assert "leading at tls://127.0.0.1:" in said
+    ended(workers[1], 0)
+    assert same_statistics(out, alone)
+    assert (run / "tls" / "key.pem").read_text().splitlines()[1] not in said
+
+
+@pytest.mark.parametrize(
+    ("number", "target"), [(signal.SIGTERM, "threads"), (signal.SIGUSR1, "local")], ids=["term", "usr1"]
+)
+def test_a_signal_ends_at_a_checkpoint_and_the_same_command_continues(
+    disk: Disk, alone: Path, tmp_path: Path, start: Start, number: signal.Signals, target: str
+) -> None:
+    out = tmp_path / "out"
+    command = ("run", "--cluster", target, "--workers", 1, "--worker-memory", "500MB",
+               "--", "gwas", *disk.inputs(), "--solver", "stochastic", "--out", out)  # fmt: skip
+    process = start(*command)
+    wait_for("model/null.zarr.done.json", out)
+    process.send_signal(number)
+    said = ended(process, 75)
+    assert f"stopped at a checkpoint on {number.name}; the same command continues" in said
+    assert "fit: done before" in ended(start(*command), 0)
+    assert same_statistics(out, alone)
+
+
+def test_a_worker_without_a_leader_gives_up(start: Start) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    assert "giving up" in ended(start("worker", "--leader", address, "--insecure", "--leader-timeout", 1), 69, 30)
+
+
+def test_ranks_that_cannot_meet_are_the_users_mistake(start: Start) -> None:
+    assert "--run-directory" in ended(start("run", "--", "info", "x", JOB_COMPLETION_INDEX="0"), 64, 30)
+    assert "--run-directory" in ended(start("run", "--", "info", "x", JOB_COMPLETION_INDEX="1"), 64, 30)
+
+
+def test_without_the_runs_certificates_nobody_gets_in(tmp_path: Path) -> None:
+    quick = {"distributed.comm.timeouts.connect": "2s", "distributed.comm.retry.count": 0}
+    with dask.config.set(quick), lead(ClusterOptions(run_directory=tmp_path / "run", host="127.0.0.1")) as leader:
+        address = leader.client.scheduler.address
+        assert address.startswith("tls://")
+        with connect(str(tmp_path / "run" / "scheduler.json")) as again:
+            assert again.scheduler.address == address
+        strangers: list[tuple[str, Security | None]] = [
+            (address.replace("tls://", "tcp://"), None),
+            (address, run_certificates(tmp_path / "other").security()),
+        ]
+        with dask.config.set({"distributed.comm.require-encryption": False}):
+            for target, security in strangers:
+                with pytest.raises(OSError), Client(target, security=security, timeout=2):
+                    pass
+        leader.code = 0
+    assert not (tmp_path / "run" / "scheduler.json").exists()
+
+
+def test_an_address_beyond_this_machine_is_bound_with_tls_only() -> None:
+    host = own_address()
+    if is_loopback(host):
+        pytest.skip("this machine has no address but the loopback")
+    with connect("local", workers=1, host=host, memory_bytes=400 * 10**6) as client:
+        client.wait_for_workers(1, timeout=60)
+        addresses = [client.scheduler.address, *client.scheduler_info()["workers"]]
+        assert all(address.startswith(f"tls://{host}:") for address in addresses)
+        assert map_tasks(abs, [-1]) == [1]
