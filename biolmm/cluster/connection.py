@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import dask.config
 from distributed import Client, SpecCluster
 from distributed.security import Security
 
@@ -27,7 +28,7 @@ from biolmm.cluster.rundir import private_folder, scheduler_address
 from biolmm.cluster.settings import applied
 from biolmm.cluster.tls import is_loopback, open_certificates, refuse_open, run_certificates
 from biolmm.errors import ParameterError
-from biolmm.memory import format_bytes
+from biolmm.memory import format_bytes, parse_bytes
 
 log = logging.getLogger(__name__)
 
@@ -132,32 +133,59 @@ def _slurm(options: ClusterOptions) -> Iterator[Client]:
         raise ParameterError("say how many jobs to submit: --workers N.")
     folder = private_folder(options.run_directory or Path(f"biolmm-run-{os.getpid()}"))
     security = None if options.insecure else _certificates(options, folder).security()
-    host = options.host or (None if options.interface else own_address())
-    memory = options.memory_bytes or 4 * 2**30
-    exports = [f"export {name}={value}" for name, value in worker_environment(memory).items()]
+    site = dask.config.get("jobqueue.slurm", {})
+    arguments = job_arguments(options, site, folder)
+    host = options.host or (None if arguments["interface"] else own_address())
     with (
         applied(secure=security is not None),
         SLURMCluster(
-            cores=options.threads_per_worker,
-            processes=1,
-            memory=format_bytes(memory),
-            interface=options.interface,
-            local_directory=None if options.spill is None else str(options.spill),
+            **arguments,
             security=security,
             protocol="tls://" if security else "tcp://",
-            shared_temp_directory=str(folder),
-            log_directory=str(folder),
-            job_script_prologue=exports,
-            scheduler_options={"host": host, **_quiet_scheduler()},
-            worker_extra_args=["--preload", "biolmm.cluster.preload", "--no-dashboard"],
+            scheduler_options={**(site.get("scheduler-options") or {}), "host": host, **_quiet_scheduler()},
         ) as cluster,
         Client(cluster) as client,
     ):
         cluster.adapt(minimum_jobs=options.workers, maximum_jobs=options.workers)
-        log.info(
-            "cluster: %d jobs of %d threads, %s each", options.workers, options.threads_per_worker, format_bytes(memory)
-        )
+        log.info("cluster: %d jobs of %s cores and %s", options.workers, arguments["cores"], arguments["memory"])
         yield client
+
+
+def job_arguments(options: ClusterOptions, site: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return what a job of `SLURMCluster` is, from the options, and where they say nothing from the site's file.
+
+    The site's extra arguments of workers and the lines at the start of its jobs stay; ours follow.
+
+    Examples
+    --------
+    >>> site = {"cores": 8, "processes": 2, "memory": "32GiB", "worker-extra-args": ["--lifetime", "3h"]}
+    >>> job = job_arguments(ClusterOptions(), site, Path("run"))
+    >>> job["cores"], job["processes"], job["memory"], job["worker_extra_args"][:2]
+    (8, 2, '32GiB', ['--lifetime', '3h'])
+    >>> job = job_arguments(ClusterOptions(threads_per_worker=4, memory_bytes=2**33), site, Path("run"))
+    >>> job["cores"], job["processes"], job["memory"]
+    (4, 1, '8.0 GiB')
+    """
+    given = options.memory_bytes is not None or not site.get("memory")
+    memory = options.memory_bytes or 4 * 2**30
+    cores, processes = (
+        (options.threads_per_worker, 1) if given else (site.get("cores") or 1, site.get("processes") or 1)
+    )
+    each = memory if given else parse_bytes(str(site["memory"])) // int(processes)
+    exports = [f"export {name}={value}" for name, value in worker_environment(each).items()]
+    ours = ["--preload", "biolmm.cluster.preload", "--no-dashboard"]
+    theirs = [each for each in site.get("worker-extra-args") or () if each not in ours]
+    return {
+        "cores": cores,
+        "processes": processes,
+        "memory": format_bytes(memory) if given else site["memory"],
+        "interface": options.interface or (None if options.host else site.get("interface")),
+        "local_directory": site.get("local-directory") if options.spill is None else str(options.spill),
+        "shared_temp_directory": site.get("shared-temp-directory") or str(folder),
+        "log_directory": site.get("log-directory") or str(folder),
+        "job_script_prologue": [*(site.get("job-script-prologue") or ()), *exports],
+        "worker_extra_args": [*theirs, *ours],
+    }
 
 
 def _quiet_scheduler() -> dict[str, Any]:

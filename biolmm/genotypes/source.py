@@ -102,7 +102,9 @@ class RowReader:
         return _joined([rows for _, rows in self.blocks(partition)], self.encoding, self.n_samples)
 
     def blocks(self, partition: Partition) -> Iterator[tuple[slice, Rows]]:
-        """Yield the rows of a partition and where they are in it: at once from memory, else chunk by chunk.
+        """Yield the rows of a partition chunk by chunk and where they are in it, from memory or from the store.
+
+        The same blocks either way: sums over them round alike, whoever has read the partition before.
 
         Raises
         ------
@@ -112,7 +114,8 @@ class RowReader:
         key = (self.key, partition.index)
         kept = _CACHE.get(key)
         if kept is not None:
-            yield slice(0, len(kept)), kept
+            for _, where in self._chunks(partition.variants):
+                yield where, kept[where.start : where.stop]
             return
         parts = []
         for where, rows in self._read(partition.variants):
@@ -130,14 +133,18 @@ class RowReader:
         return _joined([rows for _, rows in self._read(variants)], self.encoding, self.n_samples)
 
     def _read(self, variants: NDArray[np.int64]) -> Iterator[tuple[slice, Rows]]:
-        store = self.store
-        chunk_of = variants // store.chunk_variants  # ascends, so a chunk's variants are consecutive
+        for chunk, where in self._chunks(variants):
+            wanted = variants[where] - self.store.chunk_range(chunk)[0]
+            found = self.store.read_rows(chunk)
+            rows = found[wanted[0] : wanted[-1] + 1] if len(wanted) == wanted[-1] - wanted[0] + 1 else found[wanted]
+            yield where, rows if self.is_whole else self._of_cohort(rows)
+
+    def _chunks(self, variants: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
+        """Yield the chunks that hold the variants, and where in the variants theirs are."""
+        chunk_of = variants // self.store.chunk_variants  # ascends, so a chunk's variants are consecutive
         for chunk in np.unique(chunk_of):
             first, stop = (int(i) for i in np.searchsorted(chunk_of, [chunk, chunk + 1]))
-            wanted = variants[first:stop] - store.chunk_range(int(chunk))[0]
-            found = store.read_rows(int(chunk))
-            rows = found[wanted[0] : wanted[-1] + 1] if len(wanted) == wanted[-1] - wanted[0] + 1 else found[wanted]
-            yield slice(first, stop), rows if self.is_whole else self._of_cohort(rows)
+            yield int(chunk), slice(first, stop)
 
     def _of_cohort(self, rows: Rows) -> Rows:
         """Take the cohort's samples out of rows of the store."""

@@ -263,7 +263,7 @@ SECTIONS: dict[str, list[Case]] = {
         Case("unknown command", nothing, ("gwass",), "UsageError: No such command 'gwass'."),
         Case("an option without its value", nothing, (*GWAS, "--seed"), "UsageError: Option '--seed' requires an argument."),
         Case("text for a number", nothing, (*GWAS, "--threads", "many"), "UsageError: Invalid value for '--threads': 'many' is not a valid integer."),
-        Case("unknown method", nothing, (*GWAS, "--method", "magic"), "UsageError: Invalid value for '--method': 'magic' is not one of 'mixed', 'linear', 'linear-only'."),
+        Case("unknown method", nothing, (*GWAS, "--method", "magic"), "UsageError: Invalid value for '--method': 'magic' is not one of 'mixed', 'linear', 'linear-only', 'exact', 'exact-p3d'."),
         Case("no threads", nothing, (*GWAS, "--threads", "0"), "ParameterError: threads is 0 but must be at least 1."),
         Case("negative seed", nothing, (*GWAS, "--seed", "-1"), "UsageError: Invalid value for '--seed': -1 is not in the range x>=0."),
         Case("memory that is no size", nothing, (*GWAS, "--memory", "lots"), "ParameterError: 'lots' is not a size: give a number with a unit, for example 4GiB or 512MB."),

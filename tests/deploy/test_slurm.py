@@ -266,7 +266,7 @@ def test_an_array_scans_and_a_merge_joins(slurm: SlurmCluster, analysis: Analysi
     for trait in ("trait1", "trait2"):
         one, other = statistics(whole, trait), statistics(tmp_path / "merged", trait)
         assert one["rsid"].tolist() == other["rsid"].tolist()
-        assert np.allclose(one["chisq"], other["chisq"], rtol=400 * np.finfo(float).eps, atol=0)
+        assert np.allclose(one["chisq"], other["chisq"], rtol=400 * np.finfo(float).eps, atol=0, equal_nan=True)
     leads = (tmp_path / "merged" / "leads.tsv").read_text().splitlines()
     assert sum(line.startswith("trait\t") for line in leads) == 1
 

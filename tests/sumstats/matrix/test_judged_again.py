@@ -116,7 +116,10 @@ def test_removing_turns_what_the_removed_study_had_turned(tmp_path: Path, rows: 
     b, c = study(tmp_path, "b", version(rows[:250], rng)), study(tmp_path, "c", version(rows[50:280], rng))
     path = tmp_path / "s.zarr"
     before = add_studies(path, [bad, b, c], EXACT, sizes=TINY).to_dataset().load()
-    n = int(((before["status"].values[:, 1:] & Status.STRAND_BY_FREQUENCY.value) > 0).any(axis=1).sum())
+    present, by_frequency = (
+        (before["status"].values & bit.value) > 0 for bit in (Status.PRESENT, Status.STRAND_BY_FREQUENCY)
+    )
+    n = int((np.where(present[:, 1], by_frequency[:, 1], present[:, 2] & by_frequency[:, 2])).sum())
     inode = (path / cell_path("se", 1, 1)).stat().st_ino
     with caplog.at_level(logging.WARNING, "biolmm.sumstats"):
         store = remove_studies(path, ["a"])
