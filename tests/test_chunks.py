@@ -9,28 +9,22 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from dask.base import compute
-from distributed import Client, LocalCluster, get_worker
+from distributed import Client, LocalCluster
 from numpy.typing import NDArray
 
 from biolmm import chunks
 from biolmm.chunks import available_threads, map_tasks, n_threads, sum_tasks, threads, watched
 from biolmm.errors import DamagedStoreError
 from contracts import draw
+from oracles.tasks import fail, pick, rounding_sum, two, worker_name
 from oracles.toy import Toy
-
-
-def _fail(item: int) -> int:
-    if item == 3:
-        raise DamagedStoreError("chunk 3 is damaged")
-    return item
-
 
 # Without a cluster; these come first, since the last cluster below stays until the module ends.
 
 
 def test_nothing_cannot_be_added_up() -> None:
     with pytest.raises(ValueError, match="no tasks"):
-        sum_tasks(_fail, [])
+        sum_tasks(fail, [])
 
 
 def test_threads_are_as_many_as_asked_for() -> None:
@@ -70,13 +64,9 @@ def test_tasks_go_to_the_client_that_is_there(monkeypatch: pytest.MonkeyPatch) -
     map_tasks(abs, [1])
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
         with Client(cluster):
-            assert map_tasks(_worker_name, [1]) == [0]
+            assert map_tasks(worker_name, [1]) == [0]
         map_tasks(abs, [1])
     assert seen == ["threads", "threads"]
-
-
-def _worker_name(_: int) -> object:
-    return get_worker().name
 
 
 # With each scheduler
@@ -92,15 +82,6 @@ def scheduler(request: pytest.FixtureRequest) -> Iterator[str]:
     workers = {"n_workers": 2, "threads_per_worker": 1} if processes else {"n_workers": 1, "threads_per_worker": 2}
     with LocalCluster(processes=processes, dashboard_address=":0", **workers) as cluster, Client(cluster):
         yield request.param
-
-
-def rounding_sum(item: int, shared: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return something whose sum depends on the order of additions."""
-    return np.float32(10.0) ** np.float32(item % 9 - 4) * shared
-
-
-def two(item: int, shared: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    return np.array([item, shared]), np.full(2, 0.1 * item)
 
 
 def tree_by_hand(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -132,15 +113,11 @@ def test_every_scheduler_gives_the_same_bits(scheduler: str, toy: Toy) -> None:
 
 def test_a_list_or_a_dict_is_shared_as_it_is(scheduler: str) -> None:
     assert map_tasks(builtin.getitem, [{"a": 1}, {"a": 2}], "a") == [1, 2]
-    assert map_tasks(_pick, [0, 1], [[5], [6, 7]]) == [[5], [6, 7]]
-
-
-def _pick(item: int, shared: list[list[int]]) -> list[int]:
-    return shared[item]
+    assert map_tasks(pick, [0, 1], [[5], [6, 7]]) == [[5], [6, 7]]
 
 
 def test_errors_reach_the_caller_as_they_are(scheduler: str) -> None:
     with pytest.raises(DamagedStoreError, match="chunk 3 is damaged"):
-        map_tasks(_fail, range(8))
+        map_tasks(fail, range(8))
     with pytest.raises(DamagedStoreError, match="chunk 3 is damaged"):
-        sum_tasks(_fail, range(8))
+        sum_tasks(fail, range(8))
