@@ -99,6 +99,9 @@ class RowReader:
         InputFileError
             When a genotype file cannot be read.
         """
+        kept = _CACHE.get((self.key, partition.index))
+        if kept is not None:
+            return kept
         return _joined([rows for _, rows in self.blocks(partition)], self.encoding, self.n_samples)
 
     def blocks(self, partition: Partition) -> Iterator[tuple[slice, Rows]]:
