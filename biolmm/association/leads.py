@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from biolmm.association.forms import FormRequest, quadratic_forms
 from biolmm.association.gamma import left_out_contigs
 from biolmm.association.panel import group_of
-from biolmm.association.run import part_numbers
 from biolmm.association.score import kept_variants
 from biolmm.association.setup import ScanSetup
 from biolmm.genotypes.columns import standardised_columns
 from biolmm.genotypes.operator import GenotypeOperator
+from biolmm.genotypes.parts import part_numbers
 from biolmm.linalg.operators import column_dots
 from biolmm.loco.predictors import left_out_systems, refine
 from biolmm.results.associations import patch_rows, read_associations
@@ -142,7 +142,7 @@ def _variants(setup: ScanSetup, leads: pd.DataFrame) -> NDArray[np.int64]:
     """Return each lead's store index, from the part and the row where it is written."""
     written = {}
     wanted = {(str(contig), int(part)) for contig, part in zip(leads["chromosome"], leads["part"], strict=True)}
-    for partition, number in zip(setup.source.partitions, part_numbers(setup), strict=True):
+    for partition, number in zip(setup.source.partitions, part_numbers(setup.source.partitions), strict=True):
         place = (setup.contig_of(partition), number)
         if place in wanted:
             written[place] = kept_variants(partition, setup.panel)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from biolmm.cli.options import together
 from biolmm.cli.root import cli
 from biolmm.errors import ParameterError
 
@@ -22,15 +23,6 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _together(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def apply(command: Command) -> Command:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return apply
-
-
 FOLDER = click.Path(path_type=Path)
 _TARGET_HELP = (
     "local: processes on this machine; slurm: this srun step, or jobs through dask-jobqueue; kubernetes: this Indexed Job; "
@@ -38,14 +30,14 @@ _TARGET_HELP = (
 )
 _target = click.option("--cluster", "target", metavar="TARGET", default="auto", show_default=True,
                        help=f"Where to run. {_TARGET_HELP} auto: the ranks of this step or Job, else threads.")  # fmt: skip
-_local = _together(
+_local = together(
     click.option("--workers", type=int, metavar="N", help="Worker processes or jobs; one a processor by default."),
     click.option("--threads-per-worker", type=int, metavar="N", default=1, show_default=True,
                  help="Tasks at a time in a worker of local or slurm."),
     click.option("--worker-memory", metavar="SIZE", help="Limit of each worker, such as 8GiB; its share by default."),
     click.option("--spill", type=FOLDER, metavar="FOLDER", help="Fast local disk for what does not fit a worker's memory."),
 )  # fmt: skip
-_network = _together(
+_network = together(
     click.option("--run-directory", type=FOLDER, metavar="FOLDER",
                  help="Shared folder of this run, private to the user: certificates, and where the leader is."),
     click.option("--leader", metavar="HOST[:PORT]", help="The leader's name, where the ranks share no folder."),

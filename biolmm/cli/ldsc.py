@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from biolmm.cli.options import reading
+from biolmm.cli.options import reading, together
 from biolmm.cli.root import cli
 from biolmm.cli.shared import PATH, budget_bytes, print_plans, working
 
@@ -113,17 +113,8 @@ def ldsc() -> None:
     """LD score regression: heritability, confounding, genetic correlation, enrichment."""
 
 
-def _together(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def apply(command: Command) -> Command:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return apply
-
-
 STATISTICS = click.argument("statistics", type=PATH, nargs=-1, required=True)
-_reference = _together(
+_reference = together(
     click.option("--ld-scores", required=True, metavar="PREFIX", help="LD scores, PREFIX.l2.ldscore.gz; @ for the chromosome; "
                  "commas between annotations to put side by side."),
     click.option("--weights", metavar="PREFIX", help="LD scores among the variants of the regression; default --ld-scores."),
@@ -131,7 +122,7 @@ _reference = _together(
     click.option("--blocks", type=int, default=200, show_default=True, metavar="N", help="Blocks of the jackknife."),
     THREADS,
 )  # fmt: skip
-_munging = _together(
+_munging = together(
     click.option("--n", type=float, metavar="N", help="Sample size, of tables without one."),
     click.option("--min-info", type=float, default=0.9, show_default=True, metavar="X", help="Least imputation quality."),
     click.option("--min-maf", type=float, default=0.01, show_default=True, metavar="X", help="Minor allele frequency above this."),
@@ -141,7 +132,7 @@ _munging = _together(
                  "repeat. Roles are listed in docs/sumstats.md."),
     click.option("--bim", type=PATH, metavar="FILE", help="Of PLINK 1's regressions: tells the other allele."),
 )  # fmt: skip
-_folder = _together(
+_folder = together(
     click.option("--trait", "traits", multiple=True, metavar="NAME",
                  help="Of a results folder or a store: this trait or study; repeat."),
     click.option("--kind", type=click.Choice(["associations", "linear"]), help="Of a results folder: mixed model or regression."),

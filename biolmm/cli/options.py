@@ -12,7 +12,9 @@ from biolmm.cli.shared import PATH
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _together(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def together(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Make one decorator of several, which apply from the last to the first."""
+
     def apply(command: Command) -> Command:
         for decorator in reversed(decorators):
             command = decorator(command)
@@ -21,7 +23,7 @@ def _together(*decorators: Callable[[Command], Command]) -> Callable[[Command], 
     return apply
 
 
-resources = _together(
+resources = together(
     click.option("--threads", type=int, metavar="N", help="Threads; every available processor by default."),
     click.option(
         "--memory", metavar="SIZE", help="Memory budget, such as 4GiB; three quarters of what is free by default."
@@ -36,14 +38,14 @@ resources = _together(
     ),
     click.option("--plan", is_flag=True, help="Print passes, bytes and memory of every stage, and stop."),
 )
-reading = _together(
+reading = together(
     click.option("--sample-file", type=PATH, metavar="FILE", help="The .sample file of BGEN files that name no samples."),
     click.option("--encoding", type=click.Choice(["auto", "calls", "dosage8", "dosage16"]), default="auto", show_default=True,
                  help="Read files as hard calls or as dosages of 8 or 16 bits; auto: dosages where there are any."),
     click.option("--samples", type=click.Choice(["intersection", "union"]), default="intersection", show_default=True,
                  help="Of files that hold different people: those in all of them, or everybody."),
 )  # fmt: skip
-genotype_inputs = _together(
+genotype_inputs = together(
     click.option("--genotypes", type=PATH, multiple=True, required=True, metavar="PATH",
                  help="A store (NAME.zarr), or BED, PGEN, BGEN, VCF, BCF or VCF Zarr; repeat, or quote a pattern such as "
                  "'chr{1..22}.bgen'."),
@@ -57,7 +59,7 @@ genotype_inputs = _together(
     click.option("--male-x", type=click.Choice(["0/2", "0/1"]), default="0/2", show_default=True,
                  help="How males count on X outside PAR."),
 )  # fmt: skip
-filter_options = _together(
+filter_options = together(
     click.option(
         "--min-maf", type=float, default=0.0, metavar="F", help="Only variants of this minor allele frequency."
     ),
@@ -70,7 +72,7 @@ filter_options = _together(
         "--min-hwe-p", type=float, default=0.0, metavar="P", help="Only variants in Hardy-Weinberg proportions."
     ),
 )
-choosing = _together(
+choosing = together(
     click.argument("genotypes", type=PATH, nargs=-1, required=True),
     reading,
     click.option("--keep", type=PATH, metavar="FILE", help="Only the samples listed."),
@@ -83,7 +85,7 @@ choosing = _together(
     click.option("--build", metavar="BUILD", help="GRCh37 or GRCh38: where PAR, mhc and long-range-ld are."),
     filter_options,
 )  # fmt: skip
-cohort_inputs = _together(
+cohort_inputs = together(
     click.option("--traits", type=PATH, required=True, metavar="TABLE", help="Traits: TSV, CSV or Parquet with sample ids."),
     click.option("--covariates", type=PATH, metavar="TABLE", help="Covariates; the intercept is implied."),
     click.option("--trait", "trait_names", multiple=True, metavar="NAME", help="Analyse this trait; repeat. Default: all."),
@@ -102,7 +104,7 @@ cohort_inputs = _together(
     click.option("--missing-value", metavar="NUMBER", help="A number that means missing in the tables, such as -9."),
     click.option("--pcs", "n_pcs", type=int, default=0, metavar="K", help="Add K principal components as covariates."),
 )  # fmt: skip
-model_options = _together(
+model_options = together(
     click.option("--loco/--no-loco", default=True, show_default=True, help="Leave the tested variant's contig out."),
     click.option("--solver", type=click.Choice(["auto", "exact", "stochastic"]), default="auto", show_default=True,
                  help="Dense factors (small cohorts) or streaming passes."),
@@ -115,14 +117,14 @@ model_options = _together(
                  help="Reuse the spectra of an earlier fit of the same samples, covariates and options."),
     click.option("--fixed-h2", type=float, metavar="H2", help="Use this heritability instead of estimating it."),
 )  # fmt: skip
-scan_options = _together(
+scan_options = together(
     click.option("--format", "formats", type=click.Choice(["parquet", "ssf"]), multiple=True, default=["parquet"],
                  help="ssf writes GWAS-SSF files (gzip TSV) beside the Parquet files."),
     click.option("--exact-leads/--no-exact-leads", default=True, show_default=True, help="Recompute lead variants exactly."),
     click.option("--ld-scores", metavar="PREFIX", help="Regress the statistics on LD scores for the report; @ for the "
                  "chromosome."),
 )  # fmt: skip
-output = _together(
+output = together(
     click.option("--out", type=PATH, required=True, metavar="FOLDER", help="Where the results go."),
     click.option("--overwrite", is_flag=True, help="Replace the results of another analysis in that folder."),
     click.option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from biolmm.cli.options import filter_options, reading, resources
+from biolmm.cli.options import choosing, resources
 from biolmm.cli.root import cli
 from biolmm.cli.shared import PATH, budget_bytes, print_plans, working
 
@@ -21,27 +21,8 @@ if TYPE_CHECKING:
     from biolmm.relatedness.relatives import RelativesConfig
 
 
-def _choosing(command: Any) -> Any:
-    """Add the arguments and options that choose samples and variants."""
-    for decorator in reversed((
-        click.argument("genotypes", type=PATH, nargs=-1, required=True),
-        reading,
-        click.option("--keep", type=PATH, metavar="FILE", help="Only the samples listed."),
-        click.option("--remove", type=PATH, metavar="FILE", help="Not the samples listed."),
-        click.option("--extract", type=PATH, metavar="FILE", help="Only the variants listed."),
-        click.option("--exclude", type=PATH, metavar="FILE", help="Not the variants listed."),
-        click.option("--region", "regions", multiple=True, metavar="REGION", help="Only here, such as 6:25mb-34mb; repeat."),
-        click.option("--exclude-region", "exclude_regions", multiple=True, metavar="REGION",
-                     help="Leave out a region, mhc or long-range-ld; repeat."),
-        click.option("--build", metavar="BUILD", help="GRCh37 or GRCh38: where PAR, mhc and long-range-ld are."),
-        filter_options,
-    )):  # fmt: skip
-        command = decorator(command)
-    return command
-
-
 @cli.command()
-@_choosing
+@choosing
 @click.option("--out", type=PATH, required=True, metavar="OUT.zarr", help="Where the matrix goes.")
 @click.option("--overwrite", is_flag=True, help="Replace the matrix that is there.")
 @click.option(
@@ -96,7 +77,7 @@ def grm(**options: Any) -> None:
 
 
 @cli.command()
-@_choosing
+@choosing
 @click.option("--out", type=PATH, required=True, metavar="FILE.tsv", help="Where the table goes.")
 @click.option("--overwrite", is_flag=True, help="Replace the table of other inputs or options.")
 @click.option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from biolmm.exact.eigenbasis import Eigenbasis, decompose
 from biolmm.exact.plan import MAX_SAMPLES, check_size, plan_exact
-from biolmm.exact.run import ExactConfig, ExactScan, ExactSummary, run_exact
+from biolmm.exact.run import ExactConfig, ExactScan, run_exact
 from biolmm.exact.variant_tests import ExactStatistics, TraitModel, exact_tests
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "ExactConfig",
     "ExactScan",
     "ExactStatistics",
-    "ExactSummary",
     "TraitModel",
     "check_size",
     "decompose",

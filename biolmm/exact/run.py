@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biolmm.atomic import write_json
 from biolmm.chunks import map_tasks
 from biolmm.cohort import Cohort
 from biolmm.exact.blocks import ExactPanel, System, Tested, n_counted, partition_tests
@@ -22,9 +20,10 @@ from biolmm.exact.eigenbasis import Eigenbasis, decompose
 from biolmm.exact.records import RecordComponents, Records, RecordSystem, fit_records, fixed_records
 from biolmm.exact.variant_tests import ExactStatistics, TraitModel
 from biolmm.genotypes.dense import DenseRelatedness
-from biolmm.genotypes.filters import VariantFilters, add_counts
+from biolmm.genotypes.filters import VariantFilters
 from biolmm.genotypes.moments import SampleMasks
 from biolmm.genotypes.operator import NO_CONTIG, GenotypeOperator
+from biolmm.genotypes.parts import PartJob, ScanSummary, part_jobs, summarise
 from biolmm.genotypes.source import ChosenGenotypes, Partition
 from biolmm.linalg.operators import Restriction
 from biolmm.reml.likelihood import VarianceComponents
@@ -52,32 +51,6 @@ class ExactConfig:
     loco: bool = True
     fixed_ratio: bool = False
     filters: VariantFilters = field(default_factory=VariantFilters)
-
-
-@dataclass(frozen=True)
-class ExactSummary:
-    """What was done; the fields are those of the scan's summary.
-
-    Attributes
-    ----------
-    n_variants
-        Variants tested.
-    n_monomorphic
-        Variants among them that do not vary in the cohort.
-    removed
-        Variants that each filter took out.
-    n_without_statistics
-        Per trait, variants that do not vary among its samples once covariates are taken out.
-    n_parts, n_resumed
-        Parts in all, and parts that were there already.
-    """
-
-    n_variants: int
-    n_monomorphic: int
-    removed: dict[str, int]
-    n_without_statistics: dict[str, int]
-    n_parts: int
-    n_resumed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,16 +171,6 @@ def written_out(operator: GenotypeOperator) -> Callable[[int], Array]:
     return left_out
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One part to test and write."""
-
-    partition: Partition
-    contig: str
-    number: int
-    marker: Path
-
-
 @dataclass(frozen=True, eq=False)
 class _Shared:
     panel: ExactPanel
@@ -215,7 +178,7 @@ class _Shared:
     out: Path
 
 
-def run_exact(scan: ExactScan, out: Path, markers: Path, h2: Sequence[float] = ()) -> ExactSummary:
+def run_exact(scan: ExactScan, out: Path, markers: Path, h2: Sequence[float] = ()) -> ScanSummary:
     """Test every part and write `out/associations`, with the columns of `schema.EXACT_COLUMNS`.
 
     Parameters
@@ -243,26 +206,14 @@ def run_exact(scan: ExactScan, out: Path, markers: Path, h2: Sequence[float] = (
     """
     if scan.config.fixed_ratio and len(h2) != scan.cohort.n_traits:
         raise ValueError(f"{len(h2)} values of h2 for {scan.cohort.n_traits} traits")
-    jobs, seen = [], dict.fromkeys({part.contig for part in scan.source.partitions}, 0)
-    for part in scan.source.partitions:
-        jobs.append(_Job(part, scan.contig_of(part), seen[part.contig], markers / f"{part.index:05d}.json"))
-        seen[part.contig] += 1
-    todo = {job.partition.index: job for job in jobs if _receipt(job.marker, out) is None}
+    jobs = part_jobs(scan.source, markers)
+    todo = {job.partition.index: job for job in jobs if job.receipt(out) is None}
     log.info("exact: %d of %d parts to do", len(todo), len(jobs))
     fixed = tuple(h2) if scan.config.fixed_ratio else ()
     for panel, partitions in scan.groups([job.partition for job in todo.values()], fixed):
         shared = _Shared(panel, scan.cohort.trait_names, out)
         map_tasks(_test_and_write, [todo[partition.index] for partition in partitions], shared)
-    done = [receipt for receipt in (_receipt(job.marker, out) for job in jobs) if receipt is not None]
-    empty = np.array([receipt["n_without_statistics"] for receipt in done], dtype=np.int64).sum(axis=0)
-    return ExactSummary(
-        n_variants=sum(receipt["n_variants"] for receipt in done),
-        n_monomorphic=sum(receipt["n_monomorphic"] for receipt in done),
-        removed=add_counts(receipt["removed"] for receipt in done),
-        n_without_statistics=dict(zip(scan.cohort.trait_names, empty.tolist(), strict=True)),
-        n_parts=len(jobs),
-        n_resumed=len(jobs) - len(todo),
-    )
+    return summarise(jobs, out, scan.cohort.trait_names, len(todo))
 
 
 def h2_table(cohort: Cohort, components: Sequence[VarianceComponents]) -> pd.DataFrame:
@@ -278,18 +229,13 @@ def h2_table(cohort: Cohort, components: Sequence[VarianceComponents]) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def _test_and_write(job: _Job, shared: _Shared) -> None:
+def _test_and_write(job: PartJob, shared: _Shared) -> None:
     """Test one part, write its files, then its receipt."""
     panel = shared.panel
     found = partition_tests(job.partition, panel)
-    n, store = n_counted(panel, job.partition), panel.reader.store
+    n = n_counted(panel, job.partition)
     files = []
-    common: dict[str, NDArray[Any]] = {
-        "base_pair_location": store.variant_position[found.variants],
-        "effect_allele": store.alt[found.variants],
-        "other_allele": store.ref[found.variants],
-        "rsid": store.variant_id[found.variants],
-    }
+    common = job.labels_of(found.variants)
     if found.info is not None:
         common["info"] = found.info
     for t, trait in enumerate(shared.traits if len(found.variants) else ()):
@@ -301,25 +247,16 @@ def _test_and_write(job: _Job, shared: _Shared) -> None:
             "exact": np.ones(len(found.variants), dtype=bool),
         }
         files.append(write_part(shared.out / "associations", trait, job.contig, job.number, columns))
-    receipt = {
-        "files": {str(file.relative_to(shared.out)): file.stat().st_size for file in files},
-        "n_variants": len(found.variants),
-        "n_monomorphic": found.n_monomorphic,
-        "n_without_statistics": [int(np.isnan(one.chisq).sum()) for one in found.statistics],
-        "removed": found.removed,
-    }
-    write_json(job.marker, receipt)
+    job.finish(
+        shared.out,
+        files,
+        n_variants=len(found.variants),
+        n_monomorphic=found.n_monomorphic,
+        n_without_statistics=[int(np.isnan(one.chisq).sum()) for one in found.statistics],
+        removed=found.removed,
+    )
 
 
 def statistic_columns(found: ExactStatistics) -> dict[str, NDArray[Any]]:
     """Return one trait's statistics under the names of the result columns."""
     return {name: getattr(found, name) for name in ExactStatistics.__dataclass_fields__}
-
-
-def _receipt(marker: Path, out: Path) -> dict[str, Any] | None:
-    """Read a part's receipt, or None when it is not there or one of its files is missing."""
-    try:
-        receipt: dict[str, Any] = json.loads(marker.read_text())
-    except (OSError, ValueError):
-        return None
-    return receipt if all((out / name).is_file() for name in receipt["files"]) else None

@@ -6,6 +6,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from biolmm.files.encoding import popcount
+
 _LOW_BITS = np.uint64(0x5555555555555555)
 
 
@@ -36,15 +38,6 @@ def unpack_into(packed, tables, tile):  # type: ignore[no-untyped-def]
             out[j] = odd if code & 1 else even
 
 
-@numba.njit(inline="always", cache=True)
-def _popcount(word):  # type: ignore[no-untyped-def]
-    """Count the bits of a word; LLVM recognises this and uses the processor's instruction."""
-    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
-
-
 @numba.njit(nogil=True, cache=True)
 def _count_masked(words, masks, low_bits, counts):  # type: ignore[no-untyped-def]
     for i in range(words.shape[0]):
@@ -54,9 +47,9 @@ def _count_masked(words, masks, low_bits, counts):  # type: ignore[no-untyped-de
                 word = words[i, w] & masks[k, w]
                 low = word & low_bits
                 high = (word >> np.uint64(1)) & low_bits
-                n_low += _popcount(low)
-                n_high += _popcount(high)
-                n_both += _popcount(low & high)
+                n_low += popcount(low)
+                n_high += popcount(high)
+                n_both += popcount(low & high)
             counts[i, k, 0] = n_low - n_both
             counts[i, k, 1] = n_high - n_both
             counts[i, k, 2] = n_both

@@ -17,19 +17,12 @@ import numba
 import numpy as np
 from numba.extending import overload
 
+from biolmm.files.encoding import popcount
+
 _EVEN = np.uint64(0x5555555555555555)
 _ODD = np.uint64(0xAAAAAAAAAAAAAAAA)
 _ONE = np.uint64(1)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-
-
-@numba.njit(inline="always", cache=True)
-def _popcount(word):  # type: ignore[no-untyped-def]
-    """Count the bits of a word; LLVM recognises this and uses the processor's instruction."""
-    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
 @numba.njit(nogil=True, cache=True)
@@ -62,26 +55,11 @@ def moments_of_calls(words, moments):  # type: ignore[no-untyped-def]
         missing, plus, zeros = 0, 0, 0
         for k in range(row.shape[0]):
             low, high = row[k] & _EVEN, (row[k] >> _ONE) & _EVEN
-            missing += _popcount(low & high)
-            plus += _popcount(high & ~low)
-            zeros += _popcount(low)
+            missing += popcount(low & high)
+            plus += popcount(high & ~low)
+            zeros += popcount(low)
         squares = 32 * row.shape[0] - zeros
         moments[i, 0], moments[i, 1], moments[i, 2] = 32 * row.shape[0] - missing, 2 * plus - squares, squares
-
-
-@numba.njit(nogil=True, cache=True)
-def moments_of_codes(codes, missing, moments):  # type: ignore[no-untyped-def]
-    """Write n, Σx and Σx² of each variant (b, samples) into `moments` (b, 3)."""
-    for i in range(codes.shape[0]):
-        row = codes[i]
-        n, total, squares = np.int64(0), np.int64(0), np.int64(0)
-        for k in range(row.shape[0]):
-            x = np.int64(row[k])
-            observed = np.int64(x != missing)
-            n += observed
-            total += observed * x
-            squares += observed * x * x
-        moments[i, 0], moments[i, 1], moments[i, 2] = n, total, squares
 
 
 def _product(pool, a, b):  # type: ignore[no-untyped-def]
@@ -95,8 +73,8 @@ def _product_of_a_pool(pool, a, b):  # type: ignore[no-untyped-def]
         both, opposite = 0, 0
         for k in range(pool.shape[2]):
             nonzero = ~(pool[a, 0, k] | pool[b, 0, k])
-            both += _popcount(nonzero)
-            opposite += _popcount(nonzero & (pool[a, 1, k] ^ pool[b, 1, k]))
+            both += popcount(nonzero)
+            opposite += popcount(nonzero & (pool[a, 1, k] ^ pool[b, 1, k]))
         return np.int64(both - 2 * opposite)
 
     def of_codes(pool, a, b):  # type: ignore[no-untyped-def]
@@ -122,13 +100,13 @@ def _sums_of_a_pool(pool, missing, a, b):  # type: ignore[no-untyped-def]
             observed, other_observed = ~(low & high), ~(other_low & other_high)
             nonzero = ~(low | other_low)
             x, y = ~low & other_observed, ~other_low & observed
-            n += _popcount(observed & other_observed)
-            both += _popcount(nonzero)
-            opposite += _popcount(nonzero & (high ^ other_high))
-            sxx += _popcount(x)
-            syy += _popcount(y)
-            sx += _popcount(x & high)
-            sy += _popcount(y & other_high)
+            n += popcount(observed & other_observed)
+            both += popcount(nonzero)
+            opposite += popcount(nonzero & (high ^ other_high))
+            sxx += popcount(x)
+            syy += popcount(y)
+            sx += popcount(x & high)
+            sy += popcount(y & other_high)
         return n, 2 * sx - sxx, sxx, 2 * sy - syy, syy, both - 2 * opposite
 
     def of_codes(pool, missing, a, b):  # type: ignore[no-untyped-def]

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from biolmm.chunks import map_tasks
 from biolmm.errors import ParameterError, VariantMismatchError
 from biolmm.files.encoding import Encoding, Rows, recode_rows
-from biolmm.genotypes.kernels import gather_samples
-from biolmm.ld.kernels import load_calls, load_codes, moments_of_calls, moments_of_codes, walk
+from biolmm.genotypes.kernels import dosage_sums, gather_samples
+from biolmm.ld.kernels import load_calls, load_codes, moments_of_calls, walk
 from biolmm.ld.window import Window
 from biolmm.memory import Need, StagePlan
 from biolmm.store.data import GenotypeData
@@ -267,7 +267,7 @@ def _moments(rows: Rows, encoding: Encoding) -> tuple[NDArray[np.int64], NDArray
     """Return n, Σx, Σx² (b, 3) and the commoner allele's copies, in codes (b,)."""
     moments = np.empty((len(rows), 3), np.int64)
     if encoding.is_dosage:
-        moments_of_codes(rows, encoding.missing, moments)
+        dosage_sums(rows, encoding.missing, moments)
         alt = moments[:, 1]
     else:
         moments_of_calls(_words(rows), moments)

@@ -15,8 +15,9 @@ import xarray as xr
 
 from biolmm.association.gamma import GammaEstimate
 from biolmm.association.leads import find_leads, patch_leads, recompute_leads
-from biolmm.association.run import ScanSummary, run_scan
+from biolmm.association.run import run_scan
 from biolmm.association.setup import ScanSetup, prepare_scan
+from biolmm.genotypes.parts import ScanSummary
 from biolmm.linalg.probes import row_keys
 from biolmm.loco import solve_predictors
 from biolmm.pipeline.analysis import Analysis

@@ -9,21 +9,10 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-_1 = np.uint64(0x5555555555555555)
-_2 = np.uint64(0x3333333333333333)
-_4 = np.uint64(0x0F0F0F0F0F0F0F0F)
-_SUM = np.uint64(0x0101010101010101)
+from biolmm.files.encoding import popcount
 
 BLOCK = 64
 """Samples on a side of a block of pairs: their planes stay in cache."""
-
-
-@numba.njit(inline="always", cache=True)
-def _popcount(word):  # type: ignore[no-untyped-def]  # pragma: no cover
-    word = word - ((word >> np.uint64(1)) & _1)
-    word = (word & _2) + ((word >> np.uint64(2)) & _2)
-    word = (word + (word >> np.uint64(4))) & _4
-    return np.int64((word * _SUM) >> np.uint64(56))
 
 
 @numba.njit(nogil=True, cache=True)
@@ -58,11 +47,11 @@ def _count_pair(a, b, i, j, n_words):  # type: ignore[no-untyped-def]  # pragma:
     for w in range(n_words):
         a0, a1, a2 = a[0, i, w], a[1, i, w], a[2, i, w]
         b0, b1, b2 = b[0, j, w], b[1, j, w], b[2, j, w]
-        het_het += _popcount(a1 & b1)
-        opposite += _popcount((a0 & b2) | (a2 & b0))
-        het_hom += _popcount(a1 & (b0 | b2))
-        hom_het += _popcount((a0 | a2) & b1)
-        both += _popcount((a0 | a1 | a2) & (b0 | b1 | b2))
+        het_het += popcount(a1 & b1)
+        opposite += popcount((a0 & b2) | (a2 & b0))
+        het_hom += popcount(a1 & (b0 | b2))
+        hom_het += popcount((a0 | a2) & b1)
+        both += popcount((a0 | a1 | a2) & (b0 | b1 | b2))
     return het_het, opposite, het_hom, hom_het, both
 
 

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from biolmm.files.encoding import Encoding, Rows, padded_samples, row_bytes
+from biolmm.files.encoding import Encoding, Rows, padded_samples, popcount, row_bytes
 
 _LOW_BITS = np.uint64(0x5555555555555555)
 
@@ -24,15 +24,6 @@ class CallCounts:
 
 
 @numba.njit(nogil=True, cache=True)
-def _popcount(word):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Number of set bits; LLVM turns this form into its own instruction."""
-    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
-
-
-@numba.njit(nogil=True, cache=True)
 def _count_words(words, low_bits, het, hom, missing):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Count each row of `words` (n_variants, n_words), padding included."""
     for i in range(words.shape[0]):
@@ -40,9 +31,9 @@ def _count_words(words, low_bits, het, hom, missing):  # type: ignore[no-untyped
         for w in range(words.shape[1]):
             low = words[i, w] & low_bits
             high = (words[i, w] >> np.uint64(1)) & low_bits
-            n_low += _popcount(low)
-            n_high += _popcount(high)
-            n_both += _popcount(low & high)
+            n_low += popcount(low)
+            n_high += popcount(high)
+            n_both += popcount(low & high)
         het[i] = n_low - n_both
         hom[i] = n_high - n_both
         missing[i] = n_both

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from dask.distributed import Client, LocalCluster
 
 from biolmm.store.read import GenotypeStore
-from running import Disk, run_command, same_statistics, statistics, succeed
+from running import Disk, close_statistics, run_command, same_statistics, statistics, succeed
 
 FORMATS = ("bed", "pgen", "bgen", "vcf.gz", "bcf")
 
@@ -154,6 +155,19 @@ def test_people_without_imputed_genotypes_are_left_out(disk: Disk, files: Path, 
         {name: entry[name] for name in ("what", "why", "n")} for entry in record["dropped"]
     ]
     assert statistics(out)["n"].max() <= 150
+
+
+@pytest.mark.parametrize("method", ["exact", "linear-only"])
+def test_workers_of_other_processes_scan_files(disk: Disk, files: Path, tmp_path: Path, method: str) -> None:
+    """Files leave their tables of variants behind when they travel; the results do not miss them."""
+    options = ("--model-genotypes", str(disk.store), "--method", method, "--no-loco")
+    here = disk.gwas(tmp_path / "here", *options, genotypes=files / "calls.bed")
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        Client(cluster),
+    ):
+        there = disk.gwas(tmp_path / "there", *options, genotypes=files / "calls.bed")
+    assert close_statistics(here, there)
 
 
 def test_what_each_filter_takes_is_recorded(disk: Disk, tmp_path: Path) -> None:
