@@ -1,4 +1,4 @@
-"""Benchmarks: `python benchmarks/run.py {kernels,pass,scan,convert,formats,grm,gwas,rivals,meta,all}`;
+"""Benchmarks: `python benchmarks/run.py {kernels,pass,scan,convert,formats,grm,gwas,grid,rivals,meta,all}`;
 see the README beside this file.
 
 Prints tables and writes the figures with machine, BLAS kernel, versions and parameters as JSON.
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-BENCHMARKS = ("kernels", "pass", "scan", "convert", "formats", "grm", "gwas", "rivals", "meta")
+BENCHMARKS = ("kernels", "pass", "scan", "convert", "formats", "grm", "gwas", "grid", "rivals", "meta")
 _MODULES = {"pass": "passes"}
 _UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 _REMOVED = "BIOLMM_BENCHMARK_REMOVED"
@@ -60,9 +60,9 @@ def main() -> None:
         options.out.write_text(json.dumps(record, indent=1, ensure_ascii=False, default=_plain) + "\n")
         print(f"\nwritten: {options.out}")
     if options.plot:
-        from suite.plot import plot_shares
+        from suite.plot import plot
 
-        print(f"plotted: {plot_shares(record, options.plot)}")
+        print(f"plotted: {plot(record, options.plot)}")
 
 
 def _options() -> argparse.Namespace:
@@ -79,7 +79,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--programs", help="rivals to run, such as plink2,bolt; all on PATH by default")
     parser.add_argument("--work", type=Path, help="folder that keeps simulated cohorts; a temporary one by default")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="plot the shares that `pass` measured")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="plot what `pass` or `grid` measured")
     parser.add_argument("--toy", action="store_true", help="tiny sizes: does everything run?")
     return parser.parse_args()
 

@@ -107,16 +107,31 @@ def _ours(contest: Contest, outcome: Outcome) -> list[dict[str, Any]]:
     return rows
 
 
+def plink2_command(contest: Contest, out: Path) -> Command:
+    """Return the plain regression of all traits by PLINK 2."""
+    return [
+        "plink2", "--bfile", contest.files.bed.with_suffix(""), "--pheno", contest.files.traits,
+        "--covar", contest.files.covariates, "--covar-variance-standardize", "--glm", "hide-covar",
+        "--threads", str(contest.settings.threads), "--out", out / "glm",
+    ]  # fmt: skip
+
+
+def bolt_command(contest: Contest, out: Path) -> Command:
+    """Return BOLT-LMM's infinitesimal model of the first trait."""
+    names = pd.read_csv(contest.files.covariates, sep="\t", nrows=1_000).drop(columns=["FID", "IID"])
+    kinds = {n: "--qCovarCol" if pd.api.types.is_numeric_dtype(names[n]) else "--covarCol" for n in names}
+    covariates = [str(word) for name, kind in kinds.items() for word in (kind, name)]
+    return [
+        "bolt", "--bfile", contest.files.bed.with_suffix(""), "--phenoFile", contest.files.traits,
+        "--phenoCol", "trait1", "--covarFile", contest.files.covariates, *covariates, "--lmmInfOnly",
+        "--verboseStats", f"--numThreads={contest.settings.threads}", "--statsFile", out / "stats.tsv",
+    ]  # fmt: skip
+
+
 def _plink2(contest: Contest, costs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Plain regression of all traits, and how its T² agree with our linear regression."""
     out = empty_folder(contest.folder / "plink2")
-    prefix = contest.files.bed.with_suffix("")
-    command: Command = [
-        "plink2", "--bfile", prefix, "--pheno", contest.files.traits, "--covar", contest.files.covariates,
-        "--covar-variance-standardize", "--glm", "hide-covar", "--threads", str(contest.settings.threads),
-        "--out", out / "glm",
-    ]  # fmt: skip
-    process = contest.run("plink2-glm", command)
+    process = contest.run("plink2-glm", plink2_command(contest, out))
     costs.append(process.row(program="plink2", job="linear regression", traits=contest.traits))
     theirs = pd.read_csv(out / "glm.trait1.glm.linear", sep="\t", usecols=["ID", "T_STAT"])
     ours = _chisq(contest.folder / f"biolmm-linear-{contest.traits}")
@@ -127,15 +142,7 @@ def _plink2(contest: Contest, costs: list[dict[str, Any]]) -> list[dict[str, Any
 def _bolt(contest: Contest, costs: list[dict[str, Any]], outcome: Outcome) -> list[dict[str, Any]]:
     """Run BOLT-LMM's infinitesimal model on one trait, and compare its χ² with ours."""
     out = empty_folder(contest.folder / "bolt")
-    names = pd.read_csv(contest.files.covariates, sep="\t", nrows=1_000).drop(columns=["FID", "IID"])
-    kinds = {n: "--qCovarCol" if pd.api.types.is_numeric_dtype(names[n]) else "--covarCol" for n in names}
-    covariates = [str(word) for name, kind in kinds.items() for word in (kind, name)]
-    command: Command = [
-        "bolt", "--bfile", contest.files.bed.with_suffix(""), "--phenoFile", contest.files.traits,
-        "--phenoCol", "trait1", "--covarFile", contest.files.covariates, *covariates, "--lmmInfOnly",
-        "--verboseStats", f"--numThreads={contest.settings.threads}", "--statsFile", out / "stats.tsv",
-    ]  # fmt: skip
-    process = contest.run("bolt", command)
+    process = contest.run("bolt", bolt_command(contest, out))
     row = process.row(program="BOLT-LMM", job="--lmmInfOnly", traits=1)
     costs.append({**row, "job": "--lmmInfOnly (stopped at the limit)"} if process.timed_out else row)
     if process.timed_out:
