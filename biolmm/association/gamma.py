@@ -2,39 +2,48 @@
 
     γ = mean over sampled variants of ( z̃ᵀH₋c⁻¹z̃ − Σₖ (uₖᵀz̃)²/(h²θₖ+1−h²) ) / ( ‖z̃‖² − Σₖ (uₖᵀz̃)² )
 
-the numerator exactly, by Lanczos quadrature under the left-out matrix of each variant's own contig (GRAMMAR-γ,
-Svishcheva et al. 2012, doi 10.1038/ng.2410, with the leading eigenvectors taken out first).
+the numerator by a Lanczos recursion under the left-out matrix of each variant's own contig (GRAMMAR-γ, Svishcheva et al.
+2012, doi 10.1038/ng.2410, with the leading eigenvectors taken out first).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biolmm.association.forms import FormRequest, quadratic_forms
+from biolmm.association.forms import FormRequest, remainder_forms
 from biolmm.association.panel import COLLINEAR, MAF_CLASSES, maf_class_of
 from biolmm.genotypes.columns import standardised_columns
 from biolmm.genotypes.filters import VariantFilters
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.source import ChosenGenotypes
+from biolmm.linalg.operators import column_dots
 from biolmm.linalg.probes import row_keys, uniform_bits
 from biolmm.reml.model import NullModel
 from biolmm.reml.spectrum import Spectrum
 
 N_SAMPLED = 36
-"""Variants sampled in each class of allele frequency."""
-N_PAIRED = 6
-"""Of these, variants on which a mask class is compared with the whole cohort."""
+"""Most variants that are measured in a class of allele frequency."""
+N_FIRST = 16
+"""Those that are measured whatever comes out."""
+N_MORE = 10
+"""Those that are added at a time: every time takes passes of its own."""
+SETTLED = 0.003
+"""Relative standard error of a class's γ at which no more are: the slope of χ² may be 0.01 off."""
+N_PAIRED = 3
+"""Of the first, variants on which a mask class is compared with the whole cohort."""
 PAIRED_SHARE = 0.8
 """A mask class with fewer of the cohort's samples is measured on every sampled variant."""
 CANDIDATES = (512, 4096)
 """Variants that are looked at to find them: more where the first do not fill every class."""
-TOLERANCE = 5e-3
+TOLERANCE = 1e-2
+"""A form is finished when the steps not taken add less than this share, see `remainder_forms`."""
 SHARE_WARNED = 0.1
 """A larger relative error of γ is worth a warning."""
 
@@ -59,11 +68,26 @@ class GammaEstimate:
 
 @dataclass(frozen=True)
 class _Sample:
-    """Sampled variants: (N, v) standardised columns, contig of each (−1: not left out) and class."""
+    """Variants to measure, by class and in the order of their hashes: store indices, classes, and contigs left out."""
 
-    Z: NDArray[np.float64]
-    left_out: NDArray[np.int64]
+    variants: NDArray[np.int64]
     maf_class: NDArray[np.int64]
+    left_out: NDArray[np.int64]
+
+    @cached_property
+    def rank(self) -> NDArray[np.int64]:
+        """Place of every variant within its class."""
+        return np.array([np.count_nonzero(self.maf_class[:i] == c) for i, c in enumerate(self.maf_class)], np.int64)
+
+
+@dataclass(frozen=True)
+class _System:
+    """A set of observed samples: its spectrum, eigenvalues by left-out contig, the h² wanted, and the variants asked for."""
+
+    spectrum: Spectrum
+    left_values: NDArray[np.float64]
+    h2: NDArray[np.float64]
+    wanted: NDArray[np.bool_]
 
 
 def estimate_gamma(
@@ -74,7 +98,7 @@ def estimate_gamma(
     seed: int = 1,
     filters: VariantFilters | None = None,
 ) -> GammaEstimate:
-    """Estimate γ from up to 3 × 36 variants of the scan.
+    """Estimate γ from 3 × 16 to 3 × 36 variants of the scan.
 
     Parameters
     ----------
@@ -93,37 +117,34 @@ def estimate_gamma(
 
     Notes
     -----
-    Cost: 6 to 12 passes. The whole cohort is measured on every sampled variant; a trait that lacks some samples adds
-    the mean difference to the whole cohort on 3 × 6 of them, which varies little; one that lacks more than a fifth of
-    them is measured on every sampled variant itself. Variants that do not vary among a trait's samples do not count.
+    Cost: 2 to 5 passes with 48 columns, and again with more variants of the classes whose mean is not yet known to
+    0.3 % of itself: where N is below some 20,000 or h² is high. The whole cohort is measured on every sampled variant;
+    a trait that lacks some samples adds the mean difference to the whole cohort on 3 × 3 of them, which varies little;
+    one that lacks more than a fifth of them is measured on every sampled variant itself. Variants that do not vary
+    among a trait's samples do not count.
     """
     sample = sample_variants(operator, model, source, seed, filters)
-    paired = np.concatenate([np.flatnonzero(sample.maf_class == c)[:N_PAIRED] for c in range(len(MAF_CLASSES))])
     h2 = np.array([model.components(t).h2 for t in range(len(model.trait_names))])
-    system_of_trait = model.system_of_trait
-    everyone = np.arange(sample.Z.shape[1])
-    spectra = {system: model.spectrum(system) for system in sorted({0, *(int(s) for s in system_of_trait)})}
-    chosen = {
-        system: paired if system and _nearly_whole(spectrum) else everyone for system, spectrum in spectra.items()
-    }
-    asked = {system: h2[system_of_trait == system] if system else h2 for system in spectra}
-    requests = [_request(spectra[system], sample, chosen[system], asked[system]) for system in spectra]
-    forms = quadratic_forms(operator, requests, TOLERANCE)
-    ratios = {
-        system: _ratios(spectra[system], request, found, left_values[system])
-        for system, request, found in zip(spectra, requests, forms, strict=True)
-    }
+    owner = model.system_of_trait
+    paired = sample.rank < N_PAIRED
+    systems = {}
+    for system in sorted({0, *(int(s) for s in owner)}):
+        spectrum = model.spectrum(system)
+        whole = system == 0 or not _nearly_whole(spectrum)
+        wanted = np.ones_like(paired) if whole else paired
+        systems[system] = _System(spectrum, left_values[system], h2[owner == system] if system else h2, wanted)
+    ratios = _measure(operator, source, sample, systems)
     rows = []
     gamma = np.empty((len(h2), len(MAF_CLASSES)))
     for t, name in enumerate(model.trait_names):
-        system = int(system_of_trait[t])
-        column = int(np.sum(system_of_trait[:t] == system)) if system else t
+        system = int(owner[t])
+        column = int(np.sum(owner[:t] == system)) if system else t
         values, shift = ratios[system][:, column], np.zeros(0)
-        if chosen[system] is paired:
-            values, shift = ratios[0][:, t], values - ratios[0][paired, t]
+        if not systems[system].wanted.all():
+            values, shift = ratios[0][:, t], (values - ratios[0][:, t])[paired]
         overall, error = _mean(values, shift)
         if not np.isfinite(overall):
-            overall = 1 / (h2[t] * spectra[system].tail_mean + 1 - h2[t])
+            overall = 1 / (h2[t] * systems[system].spectrum.tail_mean + 1 - h2[t])
             log.warning("no sampled variant varies among the samples of %r: its statistics may be mis-scaled.", name)
         elif error > SHARE_WARNED * overall:
             log.warning("γ of %r is %.2f ± %.2f: its statistics may be mis-scaled.", name, overall, error)
@@ -141,6 +162,61 @@ def estimate_gamma(
 def _nearly_whole(spectrum: Spectrum) -> bool:
     """Whether a set of samples is so large that differences to the whole cohort are small and need few variants."""
     return bool(spectrum.restriction.observed.mean() >= PAIRED_SHARE)
+
+
+def _measure(
+    operator: GenotypeOperator, source: ChosenGenotypes, sample: _Sample, systems: Mapping[int, _System]
+) -> dict[int, NDArray[np.float64]]:
+    """Return every system's ratios, (v, q): NaN for variants that a column does not use or that do not vary.
+
+    How many variants a column uses depends on its own ratios alone, and so not on the other traits in the run.
+    """
+    rank = sample.rank
+    ratios = {key: np.full((len(rank), len(system.h2)), np.nan) for key, system in systems.items()}
+    counts = {key: np.full((len(MAF_CLASSES), len(system.h2)), N_FIRST) for key, system in systems.items()}
+    measured = np.zeros(len(rank), dtype=bool)
+    while True:
+        most = np.concatenate(list(counts.values()), axis=1).max(axis=1)
+        fresh = (rank < most[sample.maf_class]) & ~measured
+        if not fresh.any():
+            break
+        _measure_some(operator, source, sample, systems, fresh, ratios)
+        measured |= fresh
+        for key, system in systems.items():
+            if system.wanted.all():
+                _count(ratios[key], sample, counts[key])
+    used = {key: rank[:, None] < count[sample.maf_class] for key, count in counts.items()}
+    return {key: np.where(used[key], values, np.nan) for key, values in ratios.items()}
+
+
+def _measure_some(
+    operator: GenotypeOperator,
+    source: ChosenGenotypes,
+    sample: _Sample,
+    systems: Mapping[int, _System],
+    fresh: NDArray[np.bool_],
+    ratios: Mapping[int, NDArray[np.float64]],
+) -> None:
+    """Measure some variants in all systems that ask for them, in shared passes."""
+    Z = standardised_columns(source, sample.variants[fresh]).Z
+    place = np.cumsum(fresh) - 1
+    asked = {key: np.flatnonzero(fresh & system.wanted) for key, system in systems.items()}
+    asked = {key: which for key, which in asked.items() if which.size}
+    requests = [_request(systems[key], Z[:, place[which]], sample.left_out[which]) for key, which in asked.items()]
+    forms = remainder_forms(operator, requests, TOLERANCE)
+    for (key, which), request, found in zip(asked.items(), requests, forms, strict=True):
+        ratios[key][which] = _ratios(request, found)
+
+
+def _count(ratios: NDArray[np.float64], sample: _Sample, counts: NDArray[np.int64]) -> None:
+    """Raise the number of variants, (classes, q), of the columns whose mean is not yet known well enough."""
+    for c, column in np.ndindex(*counts.shape):
+        values = ratios[(sample.maf_class == c) & (sample.rank < counts[c, column]), column]
+        known = values[np.isfinite(values)]
+        if known.size > 1:
+            needed = (known.std(ddof=1) / (SETTLED * known.mean())) ** 2
+            rounded = N_FIRST + N_MORE * np.ceil((needed - N_FIRST) / N_MORE)
+            counts[c, column] = max(counts[c, column], min(rounded, N_SAMPLED))
 
 
 def sample_variants(
@@ -165,8 +241,7 @@ def sample_variants(
             break
     chosen = np.concatenate(places)
     contigs = [store.contig_id[c] for c in store.variant_contig[candidates[chosen]]]
-    Z = standardised_columns(source, candidates[chosen]).Z
-    return _Sample(Z, left_out_contigs(operator, model, contigs), maf_class[chosen])
+    return _Sample(candidates[chosen], maf_class[chosen], left_out_contigs(operator, model, contigs))
 
 
 def left_out_contigs(operator: GenotypeOperator, model: NullModel, contigs: Sequence[str]) -> NDArray[np.int64]:
@@ -178,30 +253,23 @@ def left_out_contigs(operator: GenotypeOperator, model: NullModel, contigs: Sequ
     return np.array([known[c] if c in left and c in known else -1 for c in contigs], dtype=np.int64)
 
 
-def _request(spectrum: Spectrum, sample: _Sample, which: NDArray[np.intp], h2: NDArray[np.float64]) -> FormRequest:
-    """Ask for the forms of some sampled variants; columns that do not vary among the samples are set to zero."""
+def _request(system: _System, Z: NDArray[np.float64], left_out: NDArray[np.int64]) -> FormRequest:
+    """Ask for the forms of some variants; columns that do not vary among the samples are set to zero."""
+    spectrum = system.spectrum
     restriction = spectrum.restriction
-    Z = sample.Z[:, which]
     start = restriction.project(Z)
     observed = (np.where(restriction.observed[:, None], Z, 0.0) ** 2).sum(axis=0)
     start[:, (start**2).sum(axis=0) <= COLLINEAR * observed] = 0.0
-    return FormRequest(restriction, start.astype(np.float32), sample.left_out[which], h2)
+    values = system.left_values[left_out].T
+    return FormRequest(restriction, spectrum.pairs.vectors, values, start.astype(np.float32), left_out, system.h2)
 
 
-def _ratios(
-    spectrum: Spectrum, request: FormRequest, forms: NDArray[np.float64], left_values: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the ratio of the remainder of every sampled variant at every h², (v, q)."""
-    along = (spectrum.pairs.vectors.astype(np.float64).T @ request.start) ** 2  # (k, v)
-    values = left_values[request.left_out].T  # (k, v)
-    norm2 = np.einsum("ij,ij->j", request.start, request.start, dtype=np.float64)
-    h2 = request.h2[:, None, None]
-    known = (along / (h2 * values + 1 - h2)).sum(axis=1)  # (q, v)
-    remainder = norm2 - along.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = (forms - known.T) / remainder[:, None]
+def _ratios(request: FormRequest, forms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the ratio of the remainder of every variant at every h², (v, q); NaN where hardly anything remains."""
+    norm2 = column_dots(request.start, request.start)
+    remainder = norm2 - (request.along() ** 2).sum(axis=0)
     usable = (norm2 > 0) & (remainder > 1e-3 * norm2)
-    return np.where(usable[:, None], ratio, np.nan)
+    return np.where(usable[:, None], forms / np.where(usable, remainder, 1.0)[:, None], np.nan)
 
 
 def _mean(values: NDArray[np.float64], shift: NDArray[np.float64]) -> tuple[float, float]:

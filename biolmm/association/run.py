@@ -16,7 +16,7 @@ from biolmm.association.score import Statistics, n_counted, score_partition
 from biolmm.association.setup import ScanSetup
 from biolmm.chunks import map_tasks
 from biolmm.genotypes.parts import PartJob, ScanSummary, part_jobs, summarise
-from biolmm.results.associations import write_part
+from biolmm.results.associations import write_parts
 
 log = logging.getLogger(__name__)
 
@@ -68,14 +68,13 @@ def _scan_and_write(job: PartJob, shared: _Shared) -> None:
         common["info"] = found.info
     n = n_counted(shared.panel, job.partition)
     files = []
-    for kind, statistics in found.statistics.items():
-        for t, trait in enumerate(shared.panel.traits if len(found.variants) else ()):
-            columns = {
-                **common,
-                **trait_columns(statistics, t, int(n[t])),
-                "exact": np.full(len(statistics.beta), shared.exact or kind == "linear"),
-            }
-            files.append(write_part(shared.folders[kind], trait, job.contig, job.number, columns))
+    for kind, statistics in found.statistics.items() if len(found.variants) else ():
+        exact = np.full(len(found.variants), shared.exact or kind == "linear")
+        columns = {
+            trait: {**trait_columns(statistics, t, int(n[t])), "exact": exact}
+            for t, trait in enumerate(shared.panel.traits)
+        }
+        files += write_parts(shared.folders[kind], job.contig, job.number, common, columns)
     empty = np.isnan(next(iter(found.statistics.values())).chisq).sum(axis=0)
     job.finish(
         shared.folders["associations"].parent,

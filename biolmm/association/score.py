@@ -8,14 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from biolmm.association.kernels import add_norms, spectral_denominators
 from biolmm.association.panel import COLLINEAR, ScanPanel, group_of, maf_class_of
 from biolmm.contigs import Ploidy
 from biolmm.files.encoding import Rows
 from biolmm.genotypes.coding import Counted
 from biolmm.genotypes.filters import add_counts, information
 from biolmm.genotypes.source import Partition
-from biolmm.genotypes.standardised import CodedRows, coded_rows, new_tile, partition_task, sums_of_squares
+from biolmm.genotypes.standardised import CodedRows, coded_rows, partition_task, sums_of_squares
 from biolmm.results.diagnostics import neg_log10_p_chisq, neg_log10_p_t
+
+TILE_VARIANTS, TILE_SAMPLES = 512, 1024
+"""What is unpacked at a time: 2 MiB, which are still in cache for the one product they are made for."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def score_partition(partition: Partition, panel: ScanPanel, contig: str) -> Scor
     observed samples. Exact solver: n² flop more for each variant and trait.
     """
     X = panel.multiplied(contig)
-    tile = new_tile(panel.reader.n_samples)
+    tile = np.empty((TILE_VARIANTS, min(TILE_SAMPLES, panel.reader.n_samples)), np.float32)
     scored = [_score(kept, partition, panel, contig, X, tile) for kept in _passing(partition, panel)]
     infos = [part.info for part in scored if part.info is not None]
     kinds = ["associations"] * panel.mixed + ["linear"] * panel.linear
@@ -129,7 +133,7 @@ def _score(
     for start in range(0, len(coded), len(tile)):
         where = slice(start, start + len(tile))
         block = coded[where]
-        W = block.product(X, tile).astype(np.float64)
+        W = block.product(X, tile)
         for kind, statistics in _block(panel, block, kept.counted[where], W, contig, tile).items():
             parts[kind].append(statistics)
     return ScoredPart(
@@ -142,49 +146,61 @@ def _score(
 
 
 def _block(
-    panel: ScanPanel, block: CodedRows, counted: Counted, W: NDArray[np.float64], contig: str,
+    panel: ScanPanel, block: CodedRows, counted: Counted, W: NDArray[np.float32], contig: str,
     tile: NDArray[np.float32],
 ) -> dict[str, Statistics]:  # fmt: skip
-    """Turn the product of one block of variants into statistics."""
-    n_traits = len(panel.traits)
-    num = W[:, :n_traits]
-    rest = W[:, n_traits:] if panel.mixed else W
-    moments = counted.moments
-    squares = sums_of_squares(moments, block.task.scaling)[:, 1:]
-    left = np.stack([squares[:, s] - (rest[:, c.basis] ** 2).sum(axis=1) for s, c in enumerate(panel.systems)], axis=1)
-    varies = (left > COLLINEAR * np.maximum(squares, 1e-300)) & moments.vary[:, 1:]
-    system = panel.system_of_trait
-    norm2 = np.where(varies, left, np.nan)[:, system]
-    frequency = counted.frequency[:, 1:][:, system]
-    per_copy = block.task.scaling.scale[:, None]  # what one copy of ALT adds to z
+    """Turn the product of one block of variants into statistics; in here trait by trait, (T, b)."""
+    n_traits, system = len(panel.traits), panel.system_of_trait
+    start = n_traits if panel.mixed else 0
+    norms = _norms(panel, block, counted, W, start)
+    frequencies = np.ascontiguousarray(counted.frequency[:, 1:].T)
+    frequency = frequencies[system].T
+    num = W[:, :n_traits].T.astype(np.float64)
+    per_copy = block.task.scaling.scale  # what one copy of ALT adds to z
     found = {}
     if panel.mixed:
+        group = group_of(panel, contig)
         if panel.projections is None:
-            den = _spectral_denominator(panel, rest, norm2, frequency, group_of(panel, contig))
+            den = _spectral_denominator(panel, W, norms, frequencies, group)
         else:
-            den = np.where(np.isnan(norm2), np.nan, _exact_denominator(panel, block, tile))
-        den /= panel.total_variance[group_of(panel, contig)]
+            den = np.where(np.isnan(norms[system]), np.nan, _exact_denominator(panel, block, tile).T)
+        den /= panel.total_variance[group][:, None]
         chisq = num**2 / den
         found["associations"] = Statistics(
-            num / den * per_copy, per_copy / np.sqrt(den), chisq, neg_log10_p_chisq(chisq), frequency
+            (num / den * per_copy).T, (per_copy / np.sqrt(den)).T, chisq.T, neg_log10_p_chisq(chisq).T, frequency
         )
     if panel.linear:
-        found["linear"] = _linear(panel, rest[:, :n_traits], norm2, per_copy, frequency)
+        plain = W[:, start : start + n_traits].T.astype(np.float64)
+        found["linear"] = _linear(panel, plain, norms[system], per_copy, frequency)
     return found
 
 
-def _spectral_denominator(
-    panel: ScanPanel, rest: NDArray[np.float64], norm2: NDArray[np.float64], frequency: NDArray[np.float64], group: int
+def _norms(
+    panel: ScanPanel, block: CodedRows, counted: Counted, W: NDArray[np.float32], start: int
 ) -> NDArray[np.float64]:
-    """Return `Σₖ (uₖᵀz̃)² / (h²θₖ + 1−h²) + γ (‖z̃‖² − Σₖ (uₖᵀz̃)²)`, (b, T)."""
-    den = np.empty_like(norm2)
-    for t, s in enumerate(panel.system_of_trait):
-        along = rest[:, panel.systems[s].eigen] ** 2
-        values = panel.values[group][t][: along.shape[1]]
-        weights = 1 / (panel.h2[t] * values + 1 - panel.h2[t])
-        remainder = np.maximum(norm2[:, t] - along.sum(axis=1), 0.0)
-        gamma = panel.gamma[t][maf_class_of(frequency[:, t])]
-        den[:, t] = along @ weights + gamma * remainder
+    """Return `‖z̃‖²` for every set of observed samples, (S, b); NaN where z̃ does not vary."""
+    squares = sums_of_squares(counted.moments, block.task.scaling)[:, 1:]
+    vary = counted.moments.vary[:, 1:]
+    norms = np.empty(squares.shape[::-1])
+    add_norms(W, squares, vary, _columns([s.basis for s in panel.systems], start), COLLINEAR, norms)
+    return norms
+
+
+def _columns(slices: list[slice], start: int) -> NDArray[np.int64]:
+    """Return first column and end of each slice of `panel.columns` in the product, where `start` columns come before."""
+    return np.array([(start + s.start, start + s.stop) for s in slices], dtype=np.int64)
+
+
+def _spectral_denominator(
+    panel: ScanPanel, W: NDArray[np.float32], norms: NDArray[np.float64], frequencies: NDArray[np.float64], group: int
+) -> NDArray[np.float64]:
+    """Return `Σₖ (uₖᵀz̃)² / (h²θₖ + 1−h²) + γ (‖z̃‖² − Σₖ (uₖᵀz̃)²)`, (T, b)."""
+    h2 = panel.h2[:, None]
+    weights = 1 / (h2 * panel.values[group] + 1 - h2)
+    eigen = _columns([s.eigen for s in panel.systems], len(panel.traits))
+    den = np.empty((len(panel.traits), len(W)))
+    classes = maf_class_of(frequencies)
+    spectral_denominators(W, norms, classes, eigen, panel.system_of_trait, weights, panel.gamma, den)
     return den
 
 
@@ -205,13 +221,13 @@ def _linear(
     frequency: NDArray[np.float64],
 ) -> Statistics:  # fmt: skip
     """Return the plain regression: t-test with n − C − 1 degrees of freedom; `chisq` is t²."""
-    system = panel.system_of_trait
-    df = panel.n_observed[system] - panel.n_covariates - 1
+    df = (panel.n_observed[panel.system_of_trait] - panel.n_covariates - 1)[:, None]
     beta = num / norm2
-    variance = np.maximum(panel.residual_squares - num * beta, 0.0) / df / norm2
-    t = beta / np.sqrt(variance)
+    variance = np.maximum(panel.residual_squares[:, None] - num * beta, 0.0) / df / norm2
+    error = np.sqrt(variance)
+    t = beta / error
     # z is the genotype times `per_copy`: per copy of ALT the effect is β times it.
-    return Statistics(beta * per_copy, np.sqrt(variance) * per_copy, t**2, neg_log10_p_t(t, df), frequency)
+    return Statistics((beta * per_copy).T, (error * per_copy).T, (t**2).T, neg_log10_p_t(t, df).T, frequency)
 
 
 def n_counted(panel: ScanPanel, partition: Partition) -> NDArray[np.int64]:

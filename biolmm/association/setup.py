@@ -129,7 +129,7 @@ def prepare_scan(
 
     Notes
     -----
-    Cost: one pass for the eigenvalues under each left-out contig and 6 to 12 for γ; none with the exact solver or for
+    Cost: one pass for the eigenvalues under each left-out contig and 2 to 10 for γ; none with the exact solver or for
     the plain regression alone.
     """
     n_traits = len(model.trait_names)

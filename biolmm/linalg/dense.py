@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, solve_triangular
 
+from biolmm.chunks import check_stop
 from biolmm.linalg.operators import Restriction
 
 
@@ -25,6 +26,7 @@ class DenseProjection:
     """
 
     def __init__(self, V: NDArray[np.float64], restriction: Restriction) -> None:
+        check_stop()
         self.rows = np.flatnonzero(restriction.observed)
         self._n = len(restriction.observed)
         self._factor, _ = cho_factor(V[np.ix_(self.rows, self.rows)], lower=True, overwrite_a=True)

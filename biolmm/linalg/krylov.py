@@ -61,6 +61,7 @@ def block_krylov_eigenpairs(
     *,
     tolerance: float = 1e-2,
     max_products: int = 5,
+    give_up: bool = False,
 ) -> list[Eigenpairs]:
     """Find the leading eigenpairs of `P_s K P_s` for every system s.
 
@@ -78,6 +79,8 @@ def block_krylov_eigenpairs(
         A pair has converged when `‖A u − θ u‖ < tolerance · θ`.
     max_products
         A system stops after this many products even when pairs are left unconverged.
+    give_up
+        Stop earlier when no further pair is on the way to converge: those of a bulk without gaps never do.
 
     Returns
     -------
@@ -103,7 +106,10 @@ def block_krylov_eigenpairs(
         product = operator(np.concatenate(blocks, axis=1))
         stops = np.cumsum([block.shape[1] for block in blocks])
         for system, part in zip(active, np.split(product, stops[:-1], axis=1), strict=True):
+            before = None if system.pairs is None else system.pairs.residuals
             _advance(system, part, tolerance, last=step == max_products - 1)
+            if give_up and before is not None and _hopeless(system, before, tolerance, max_products - 1 - step):
+                system.next_block = None
     return [_finished(system) for system in systems]
 
 
@@ -163,6 +169,18 @@ def _advance(system: _System, product: NDArray[np.float32], tolerance: float, *,
     if fresh.shape[1] > 0:
         system.next_block = fresh
         system.basis = np.concatenate([system.basis, fresh], axis=1)
+
+
+def _hopeless(system: _System, before: NDArray[np.float64], tolerance: float, n_left: int) -> bool:
+    """Whether no open pair reaches the tolerance in `n_left` products, each lowering its residual as the last one did.
+
+    Residuals in a bulk fall more slowly with every product, those of pairs with a gap faster.
+    """
+    if system.pairs is None or len(before) != len(system.pairs.residuals):
+        return False
+    now = system.pairs.residuals
+    fall = np.minimum(now / np.maximum(before, np.finfo(np.float64).tiny), 1.0)
+    return bool(np.all((now < tolerance) | (now * fall**n_left >= tolerance)))
 
 
 def _finished(system: _System) -> Eigenpairs:

@@ -31,6 +31,33 @@ class Quadrature:
     weights: NDArray[np.float64]
 
 
+def gauss(alpha: NDArray[np.float64], beta: NDArray[np.float64], norms: NDArray[np.float64]) -> Quadrature:
+    """Return the Gauss quadrature that belongs to recursions' coefficients.
+
+    Parameters
+    ----------
+    alpha, beta
+        (r, s) diagonals and off-diagonals; a recursion of fewer steps ends with an off-diagonal of 0 and goes on with
+        zeros, which become nodes without weight.
+    norms
+        (r,) norms of the start columns.
+
+    Examples
+    --------
+    One step of a vector of norm 2 on which the matrix has the mean 3:
+
+    >>> gauss(np.array([[3.0]]), np.array([[0.5]]), np.array([2.0]))
+    Quadrature(nodes=array([[3.]]), weights=array([[4.]]))
+    """
+    r, steps = alpha.shape
+    T = np.zeros((r, steps, steps))
+    i = np.arange(steps)
+    T[:, i, i] = alpha
+    T[:, i[:-1], i[1:]] = T[:, i[1:], i[:-1]] = beta[:, : max(steps - 1, 0)]
+    nodes, vectors = np.linalg.eigh(T)
+    return Quadrature(nodes, vectors[:, 0, :] ** 2 * norms[:, None] ** 2)
+
+
 class Lanczos:
     """Lanczos recursions of several columns, advanced together one product at a time.
 
@@ -61,15 +88,23 @@ class Lanczos:
         """Products taken so far."""
         return len(self.alpha)
 
+    @property
+    def current(self) -> NDArray[np.float32]:
+        """The active columns' latest vectors, whose product `take` wants; (n, active)."""
+        return self._current
+
     def advance(self, matmat: Matmat) -> None:
         """Take one step for the active columns: one product."""
+        self.take(matmat(self._current))
+
+    def take(self, product: NDArray[np.float32]) -> None:
+        """Take one step for the active columns with `A current`, which is overwritten."""
         current = self._current
         if self._n_kept:
             vectors = np.zeros((current.shape[0], self._n_kept), dtype=np.float32)
             inside = self.active < self._n_kept
             vectors[:, self.active[inside]] = current[:, inside]
             self.kept.append(vectors)
-        product = matmat(current)
         alpha = column_dots(product, current)
         product -= current * alpha.astype(np.float32)
         if self.beta:
@@ -93,8 +128,8 @@ class Lanczos:
     def quadrature(self, columns: NDArray[np.intp], n_steps: int | None = None) -> Quadrature:
         """Return the Gauss quadrature of `columns` after `n_steps` steps (all by default)."""
         steps = n_steps or self.n_steps
-        nodes, vectors = np.linalg.eigh(self._tridiagonal(columns, steps))
-        return Quadrature(nodes, vectors[:, 0, :] ** 2 * self.norms[columns][:, None] ** 2)
+        alpha, beta = (np.array(part[:steps])[:, columns].T for part in (self.alpha, self.beta))
+        return gauss(alpha, beta, self.norms[columns])
 
     def radau(self, columns: NDArray[np.intp], node: float) -> Quadrature:
         """Return the Gauss–Radau quadrature with one node fixed at `node`, a lower bound of the spectrum.

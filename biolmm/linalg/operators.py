@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 Matmat = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """A (n, r) block of columns to a (n, r) block: Y = A X."""
 
+PROJECTED_COLUMNS = 16
+"""Columns projected at once, in double precision: few, for the sake of memory."""
+
 
 @dataclass(frozen=True)
 class Restriction:
@@ -62,7 +65,9 @@ class RestrictedOperator:
         stop = 0
         for restriction, count in zip(self.restrictions, self.columns, strict=True):
             start, stop = stop, stop + count
-            projected[:, start:stop] = restriction.project(X[:, start:stop])
+            for left in range(start, stop, PROJECTED_COLUMNS):
+                columns = slice(left, min(left + PROJECTED_COLUMNS, stop))
+                projected[:, columns] = restriction.project(X[:, columns])
         return projected
 
 

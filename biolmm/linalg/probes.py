@@ -6,7 +6,7 @@ the row's name and of the column's purpose, so a column can be drawn again on an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -18,7 +18,7 @@ def row_keys(names: Iterable[str]) -> NDArray[np.uint64]:
     return np.array([_hash64(name) for name in names], dtype=np.uint64)
 
 
-def rademacher(keys: NDArray[np.uint64], purpose: str, columns: range, seed: int) -> NDArray[np.float32]:
+def rademacher(keys: NDArray[np.uint64], purpose: str, columns: Sequence[int], seed: int) -> NDArray[np.float32]:
     """Draw ±1 with equal probability.
 
     Parameters

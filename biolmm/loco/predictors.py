@@ -14,7 +14,7 @@ from biolmm.genotypes.dense import DenseRelatedness
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.linalg.dense import DenseProjection
 from biolmm.linalg.operators import column_dots
-from biolmm.linalg.pcg import Solution, solve_pcg
+from biolmm.linalg.pcg import solve_pcg
 from biolmm.loco.systems import LeftOutSystems, left_out_values
 from biolmm.reml.model import NullModel
 
@@ -60,8 +60,9 @@ def solve_predictors(
 
     Notes
     -----
-    Cost: one pass with a column a trait, which also gives the residual of every left-out system; then 2 to 4 passes
-    with a column for each unfinished (trait, contig). Exact solver: n³/3 flop for each (trait, contig).
+    Cost: one pass with a column a trait, which also gives the residual of every left-out system; then 1 or 2 passes
+    with a column for each unfinished (trait, contig), more for h² near 1: a column ends on a step that costs no
+    product, see `solve_pcg`. Exact solver: n³/3 flop for each (trait, contig).
     """
     contig_m = operator.contig_m
     contigs = [int(c) for c in np.flatnonzero(contig_m > 0)] if loco else []
@@ -147,10 +148,12 @@ def _solve_batch(
     residual = _first_residuals(systems, start, right, groups)
     norms = np.repeat(np.sqrt(column_dots(right, right)), n_groups)
     x = np.repeat(start, n_groups, axis=1)
-    solution = solve_pcg(systems.products, x, residual, systems.precondition, right_norms=norms, tolerance=tolerance)
-    # yᵀH⁻¹y = (y + r)ᵀx + O(‖r‖²) with the residual r that the solver leaves behind.
-    quadratic = column_dots(np.repeat(right, n_groups, axis=1) + residual, solution.x)
-    total = quadratic / np.repeat([r.rank for r in restrictions], n_groups)
+    # yᵀH⁻¹y = (y + r)ᵀx + rᵀH⁻¹r with x the start and r its residual; the solver knows the last term.
+    known = column_dots(np.repeat(right, n_groups, axis=1) + residual, x)
+    solution = solve_pcg(
+        systems.products, x, residual, systems.precondition, right_norms=norms, tolerance=tolerance, ahead=True
+    )
+    total = (known + solution.energy) / np.repeat([r.rank for r in restrictions], n_groups)
     shape = (n_traits, n_groups)
     predictor = (solution.x / total.astype(np.float32)).T.reshape(*shape, -1).transpose(1, 0, 2)
     return _Solved(
@@ -183,14 +186,6 @@ def left_out_systems(
         trait=np.repeat(np.arange(len(traits)), len(groups)),
         left_values=[values[system] for system in owner],
     )
-
-
-def refine(systems: LeftOutSystems, x: NDArray[np.float32], right: NDArray[np.float32], tolerance: float) -> Solution:
-    """Improve solutions (N, r) of `H_j x_j = right_j` to a smaller residual: one pass more than iterations."""
-    columns = np.arange(x.shape[1])
-    residual = right - systems.products(x, columns)
-    norms = np.sqrt(column_dots(right, right))
-    return solve_pcg(systems.products, x, residual, systems.precondition, right_norms=norms, tolerance=tolerance)
 
 
 def _first_residuals(

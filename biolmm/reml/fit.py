@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -18,20 +18,13 @@ from biolmm.genotypes.dense import DenseRelatedness
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.scaling import Scale
 from biolmm.linalg.krylov import Eigenpairs
-from biolmm.linalg.lanczos import Quadrature
 from biolmm.linalg.operators import Restriction
-from biolmm.linalg.probes import row_keys
-from biolmm.reml.likelihood import QuadraticMeasure, RestrictedLikelihood, TraceMeasure, VarianceComponents
+from biolmm.reml.density import Density
+from biolmm.reml.joint import JointEstimation
+from biolmm.reml.likelihood import QuadraticMeasure, TraceMeasure, VarianceComponents
 from biolmm.reml.model import MODEL_FORMAT, NullModel, stacked
-from biolmm.reml.spectrum import (
-    MAX_PROBES,
-    MIN_PROBES,
-    DensityRecursion,
-    Spectrum,
-    SpectrumConfig,
-    leading_pairs,
-)
-from biolmm.reml.traits import TraitFit, fit_exactly, fit_traits
+from biolmm.reml.spectrum import Spectrum, SpectrumConfig
+from biolmm.reml.traits import TraitFit, fit_exactly
 from biolmm.stages import content_hash
 
 log = logging.getLogger(__name__)
@@ -40,8 +33,6 @@ Solver = Literal["auto", "exact", "stochastic"]
 
 EXACT_FLOP = 2e12
 """`auto` takes the exact solver up to about this much work (half a minute or so on two cores)."""
-MC_SHARE = 0.1
-"""Probes are added until the Monte-Carlo error is below this share of the standard error."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +116,10 @@ def fit_null_model(
 
     Notes
     -----
-    Cost: about 6 passes for the eigenpairs (twice 3 more where traits have missing values), 1 for the traces, and
-    6 to 30 each for probes and traits. Exact solver: one pass, then 12·n³ flop for each set of observed samples.
+    Cost: 3 to 6 passes of 12 columns for the eigenpairs, 1 to 3 more where traits have missing values, 1 for the
+    traces, and 4 to 30 of probes and traits together: 4 or 5 at an h² of 0.3, 9 at 0.8. The first of these has 32
+    columns for the cohort and 6 or more for each further set of samples, the others 6 for each set that traits have;
+    all have one for each trait that has not settled. Exact solver: one pass, then 12·n³ flop for each set of samples.
 
     Randomness: probes are drawn from `config.spectrum.seed` and the sample ids; `h2_mc_se` says how far ĥ² moves
     between seeds.
@@ -145,14 +138,10 @@ def fit_null_model(
         spectra, fits = fit_exactly(
             K, cohort.y, restrictions, system_of_trait, config.spectrum.n_pairs, config.fixed_h2
         )
-        probes_used = [0] * cohort.n_traits
     else:
-        estimation = _Estimation(operator, cohort, config)
-        spectra, fits, probes_used = estimation.run(restrictions, system_of_trait, _reusable(known, config, operator))
-    traces = [float(s.measure.trace + s.measure.values.sum()) for s in spectra]
-    return NullModel(
-        _dataset(operator, cohort, config, solver, spectra, np.array(traces), system_of_trait, fits, probes_used)
-    )
+        estimation = JointEstimation(operator, cohort.sample_id.tolist(), cohort.y, config.spectrum, config.fixed_h2)
+        spectra, fits = estimation.run(restrictions, system_of_trait, _reusable(known, config, operator))
+    return NullModel(_dataset(operator, cohort, config, solver, spectra, system_of_trait, fits))
 
 
 def plain_model(operator: GenotypeOperator, cohort: Cohort) -> NullModel:
@@ -172,131 +161,7 @@ def plain_model(operator: GenotypeOperator, cohort: Cohort) -> NullModel:
         nan = float("nan")
         components = VarianceComponents(0.0, nan, nan, 0.0, variance, nan, nan, nan)
         fits.append(TraitFit(components, measure, residual.astype(np.float32), 0))
-    traces = np.zeros(len(spectra))
-    return NullModel(
-        _dataset(operator, cohort, FitConfig(), "exact", spectra, traces, system_of_trait, fits, [0] * cohort.n_traits)
-    )
-
-
-class _Estimation:
-    """The stochastic estimate: eigenpairs, probes, traits, and more probes where a trait needs them."""
-
-    def __init__(self, operator: GenotypeOperator, cohort: Cohort, config: FitConfig) -> None:
-        self.operator = operator
-        self.cohort = cohort
-        self.config = config
-        self.keys = row_keys(cohort.sample_id.tolist())
-
-    def run(
-        self, restrictions: Sequence[Restriction], system_of_trait: NDArray[np.int64], reusable: list[Spectrum]
-    ) -> tuple[list[Spectrum], list[TraitFit], list[int]]:
-        """Return the spectra, the fits of all traits and the probes that each trait used."""
-        used = set(system_of_trait.tolist())  # the whole cohort's density is wanted only where a trait has it
-        known: dict[int, Spectrum] = {}
-        for i, restriction in enumerate(restrictions):
-            same = [spectrum for spectrum in reusable if same_restriction(restriction, spectrum.restriction)]
-            if same and (same[0].measure.n_probes or i not in used):
-                known[i] = same[0]
-        new = [i for i in range(len(restrictions)) if i not in known]
-        wanted = [i for i, position in enumerate(new) if position in used]
-        estimated = self._spectra([restrictions[i] for i in new], wanted, known.get(0)) if new else []
-        spectra = [known[i] if i in known else estimated[new.index(i)] for i in range(len(restrictions))]
-        first = [_with_probes(spectrum, MIN_PROBES) for spectrum in spectra]
-        fits = fit_traits(self.operator, self.cohort.y, first, system_of_trait, self.config.fixed_h2)
-        return self._add_probes(spectra, fits, system_of_trait)
-
-    def _spectra(self, restrictions: list[Restriction], which: list[int], whole: Spectrum | None) -> list[Spectrum]:
-        """Estimate eigenpairs and traces under new restrictions, and the first probes of some of them (`which`).
-
-        Unless the spectrum of the whole cohort is known, it is the first.
-        """
-        config = self.config.spectrum
-        if whole is None:
-            pairs = leading_pairs(self.operator, self.keys, restrictions[:1], config)
-            log.info("fit: %d eigenpairs of the cohort after %d passes", len(pairs[0].values), self._passes())
-            rest = restrictions[1:]
-            warm = pairs[0]
-        else:
-            pairs, rest, warm = [], restrictions, whole.pairs
-        if rest:
-            pairs += leading_pairs(self.operator, self.keys, rest, config, warm=warm)
-        traces = self.operator.traces(restrictions)
-        recursion = DensityRecursion(self.operator, restrictions, pairs, traces)
-        found = recursion.run_probes(self.keys, which, range(MIN_PROBES), config.seed)
-        log.info("fit: spectral densities after %d passes", self._passes())
-        probes = dict(zip(which, found, strict=True))
-        none = Quadrature(np.zeros((0, 0)), np.zeros((0, 0)))
-        measures = [recursion.measure(i, probes.get(i, none)) for i in range(len(restrictions))]
-        return [Spectrum(*known) for known in zip(restrictions, pairs, measures, strict=True)]
-
-    def _add_probes(
-        self, spectra: list[Spectrum], fits: list[TraitFit], system_of_trait: NDArray[np.int64]
-    ) -> tuple[list[Spectrum], list[TraitFit], list[int]]:
-        """Double the probes of the traits whose Monte-Carlo error is too large, and evaluate those again."""
-        used = [MIN_PROBES] * len(fits)
-        while used:
-            wanting = [
-                trait
-                for trait, fit in enumerate(fits)
-                if fit.components.h2_mc_se > MC_SHARE * fit.components.h2_se and used[trait] < MAX_PROBES
-            ]
-            if not wanting or self.config.fixed_h2 is not None:
-                break
-            systems = sorted({int(system_of_trait[trait]) for trait in wanting})
-            target = 2 * max(used[trait] for trait in wanting)
-            self._more_probes(spectra, [s for s in systems if spectra[s].measure.n_probes < target], target)
-            for trait in wanting:
-                used[trait] *= 2
-                spectrum = _with_probes(spectra[system_of_trait[trait]], used[trait])
-                likelihood = RestrictedLikelihood(spectrum.measure, fits[trait].measure, spectrum.restriction.rank)
-                fits[trait] = self._moved(fits[trait], likelihood.fit())
-        return spectra, fits, used
-
-    def _more_probes(self, spectra: list[Spectrum], systems: list[int], target: int) -> None:
-        """Bring the probes of some systems up to `target`, those that have equally many in the same passes."""
-        for count in sorted({spectra[s].measure.n_probes for s in systems}):
-            chosen = [s for s in systems if spectra[s].measure.n_probes == count]
-            recursion = DensityRecursion(
-                self.operator,
-                [spectra[s].restriction for s in chosen],
-                [spectra[s].pairs for s in chosen],
-                np.array([spectra[s].measure.trace + spectra[s].measure.values.sum() for s in chosen]),
-            )
-            probes = range(count, target)
-            found = recursion.run_probes(self.keys, range(len(chosen)), probes, self.config.spectrum.seed)
-            for i, (s, fresh) in enumerate(zip(chosen, found, strict=True)):
-                known = spectra[s].measure
-                both = Quadrature(
-                    np.concatenate(list(stacked([known.nodes, fresh.nodes]))),
-                    np.concatenate(list(stacked([known.weights, fresh.weights]))),
-                )
-                spectra[s] = replace(spectra[s], measure=recursion.measure(i, both))
-            log.info("fit: %d probes for %d spectra after %d passes", target, len(chosen), self._passes())
-
-    @staticmethod
-    def _moved(fit: TraitFit, components: VarianceComponents) -> TraitFit:
-        """Keep the solution of the earlier estimate as a start: the two differ by a fraction of a standard error."""
-        return TraitFit(components, fit.measure, fit.solution, fit.n_steps)
-
-    def _passes(self) -> int:
-        return self.operator.counter.passes
-
-
-def _with_probes(spectrum: Spectrum, n_probes: int) -> Spectrum:
-    """Return the spectrum as the first `n_probes` probes see it."""
-    measure = spectrum.measure
-    first = TraceMeasure(
-        measure.values, measure.nodes[:n_probes], measure.weights[:n_probes], measure.dimension, measure.trace
-    )
-    return Spectrum(spectrum.restriction, spectrum.pairs, first)
-
-
-def same_restriction(one: Restriction, other: Restriction) -> bool:
-    """Whether two restrictions have the same samples and span the same covariates, whatever the basis."""
-    if one.basis.shape != other.basis.shape or not np.array_equal(one.observed, other.observed):
-        return False
-    outside = one.basis - other.basis @ (other.basis.T @ one.basis)
-    return bool(np.linalg.norm(outside) < 1e-6)
+    return NullModel(_dataset(operator, cohort, FitConfig(), "exact", spectra, system_of_trait, fits))
 
 
 def whole_restriction(cohort: Cohort) -> Restriction:
@@ -335,11 +200,11 @@ def _reusable(known: NullModel | None, config: FitConfig, operator: GenotypeOper
 
 def _dataset(
     operator: GenotypeOperator, cohort: Cohort, config: FitConfig, solver: Solver, spectra: Sequence[Spectrum],
-    traces: NDArray[np.float64], system_of_trait: NDArray[np.int64], fits: Sequence[TraitFit], probes_used: list[int],
+    system_of_trait: NDArray[np.int64], fits: Sequence[TraitFit],
 ) -> xr.Dataset:  # fmt: skip
     """Gather everything under names."""
     pairs = [spectrum.pairs for spectrum in spectra]
-    measures = [spectrum.measure for spectrum in spectra]
+    densities = [spectrum.density or Density.empty() for spectrum in spectra]
     components = {
         name: ("traits", np.array([getattr(fit.components, name) for fit in fits]))
         for name in VarianceComponents.__dataclass_fields__
@@ -349,7 +214,7 @@ def _dataset(
         {
             **components,
             "n_steps": ("traits", np.array([fit.n_steps for fit in fits])),
-            "n_probes_used": ("traits", np.array(probes_used)),
+            "n_probes_used": ("traits", np.array([fit.n_probes for fit in fits])),
             "solution": (("traits", "samples"), np.array([fit.solution for fit in fits])),
             "y": (("traits", "samples"), cohort.y.T),
             "system_of_trait": ("traits", system_of_trait),
@@ -360,13 +225,16 @@ def _dataset(
             "eigen_residual": (("systems", "components"), stacked([p.residuals for p in pairs])),
             "eigenvector": (("systems", "samples", "components"), stacked([p.vectors for p in pairs])),
             "n_pairs": ("systems", np.array([len(p.values) for p in pairs])),
-            "trace": ("systems", traces),
-            "probe_node": (("systems", "probes", "nodes"), stacked([m.nodes for m in measures])),
-            "probe_weight": (("systems", "probes", "nodes"), stacked([m.weights for m in measures])),
-            "n_probes": ("systems", np.array([m.nodes.shape[0] for m in measures])),
+            "trace": ("systems", np.array([spectrum.whole_trace for spectrum in spectra])),
+            "probe_alpha": (("systems", "probes", "steps"), stacked([d.alpha for d in densities])),
+            "probe_beta": (("systems", "probes", "steps"), stacked([d.beta for d in densities])),
+            "probe_norm": (("systems", "probes"), stacked([d.norms for d in densities])),
+            "probe_steps": (("systems", "probes"), stacked([d.steps for d in densities])),
+            "n_probes": ("systems", np.array([d.n_probes for d in densities])),
+            "probe_moment": (("systems", "moment_probes", "powers"), stacked([d.moments for d in densities])),
+            "n_moments": ("systems", np.array([len(d.moments) for d in densities])),
             "covariate": (("samples", "covariate_columns"), cohort.covariates),
             "model_variant_index": ("model_variants", operator.source.variants),
-            "n_nodes": ("systems", np.array([m.nodes.shape[1] for m in measures])),
         },
         coords={
             "sample_id": ("samples", cohort.sample_id.astype(str)),

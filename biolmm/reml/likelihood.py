@@ -21,6 +21,35 @@ MAX_H2 = 0.9999
 
 
 @dataclass(frozen=True)
+class ProbeMoments:
+    """What one product a probe says of Σλ²: `zᵀAᵏz` for k = 0, 1, 2, of more probes than have a quadrature.
+
+    Attributes
+    ----------
+    own
+        (q, 3) under the restriction itself; the first of these probes are those of the quadrature.
+    whole
+        (n, 3) under the whole cohort, the same probes first: a control variate. None for the whole cohort itself.
+    share
+        How much of the deviation of `whole` is expected in `own`.
+    """
+
+    own: NDArray[np.float64]
+    whole: NDArray[np.float64] | None = None
+    share: float = 0.0
+
+    def estimate(self, polynomial: NDArray[np.float64]) -> tuple[float, float]:
+        """Estimate `tr p(A)` for a polynomial c₀ + c₁λ + c₂λ², and the variance of that."""
+        own = self.own @ polynomial
+        if self.whole is None:
+            return float(own.mean()), float(own.var(ddof=1) / len(own))
+        whole = self.share * (self.whole @ polynomial)
+        apart = own - whole[: len(own)]
+        variance = apart.var(ddof=1) / len(apart) + whole.var(ddof=1) / len(whole)
+        return float(apart.mean() + whole.mean()), float(variance)
+
+
+@dataclass(frozen=True)
 class TraceMeasure:
     """Turns a function f of the eigenvalues of PKP into `tr f(PKP)` over the range of P.
 
@@ -34,6 +63,8 @@ class TraceMeasure:
         Dimension of the remainder, n − C − k.
     trace
         Exact sum of the remaining eigenvalues.
+    moments
+        What more probes say of the sum of their squares; None when there are no more.
     """
 
     values: NDArray[np.float64]
@@ -41,6 +72,7 @@ class TraceMeasure:
     weights: NDArray[np.float64]
     dimension: int
     trace: float
+    moments: ProbeMoments | None = None
 
     @property
     def n_probes(self) -> int:
@@ -52,8 +84,10 @@ class TraceMeasure:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Estimate `tr f`, and its Monte-Carlo standard error, for g functions at once.
 
-        The remainder's dimension and trace are known exactly, so f is fitted by `c₀ + c₁ λ` under the estimated
-        density and only what the line leaves over is averaged over probes (a control variate).
+        f is fitted by a parabola under the estimated density, and only what that leaves over is averaged over the
+        probes. Of the parabola's three parts, orthogonal under the density, the remainder's dimension and trace give
+        two exactly and the moments of more probes the third (control variates; the three errors are uncorrelated up
+        to the diagonals of the matrices). Without moments it is a line instead.
 
         Parameters
         ----------
@@ -68,18 +102,36 @@ class TraceMeasure:
         exact = on_values.sum(axis=-1)
         if self.n_probes == 0 or self.dimension == 0:
             return exact, np.zeros_like(exact)
-        total = self.weights.sum()
-        centre = (self.weights * self.nodes).sum() / total
-        spread = self.nodes - centre
-        variance = (self.weights * spread**2).sum() / total
-        mean = (on_nodes * self.weights).sum(axis=(1, 2)) / total
-        slope = (on_nodes * self.weights * spread).sum(axis=(1, 2)) / (total * max(variance, 1e-300))
-        line = mean[:, None, None] + slope[:, None, None] * spread
-        left_over = ((on_nodes - line) * self.weights).sum(axis=2)
-        known = mean * self.dimension + slope * (self.trace - centre * self.dimension)
+        density = self.weights / self.weights.sum()
+        polynomials = self._orthogonal(density)
+        basis = np.array([np.polynomial.polynomial.polyval(self.nodes, p) for p in polynomials])
+        coefficients = np.einsum("gps,ps,kps->gk", on_nodes, density, basis, optimize=True)
+        left_over = ((on_nodes - np.tensordot(coefficients, basis, 1)) * self.weights).sum(axis=2)
+        sums = [float(p[0] * self.dimension + p[1] * self.trace) for p in polynomials]
+        variance = 0.0
+        if self.moments is not None and len(polynomials) == 3:
+            sums[2], variance = self.moments.estimate(polynomials[2])
+        mean = exact + coefficients @ np.array(sums) + left_over.mean(axis=1)
         if self.n_probes == 1:
-            return exact + known + left_over[:, 0], np.full_like(exact, np.inf)
-        return exact + known + left_over.mean(axis=1), left_over.std(axis=1, ddof=1) / np.sqrt(self.n_probes)
+            return mean, np.full_like(exact, np.inf)
+        spread = left_over.var(axis=1, ddof=1) / self.n_probes
+        return mean, np.sqrt(spread + coefficients[:, -1] ** 2 * variance)
+
+    def _orthogonal(self, density: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return polynomials of degree 0, 1 and, with moments, 2 that are orthonormal under a density: (2 or 3, 3)."""
+        nodes = self.nodes
+        centre = float((density * nodes).sum())
+        x = nodes - centre
+        spread = float((density * x**2).sum())
+        first = np.array([-centre, 1.0, 0.0]) / max(spread, 1e-300) ** 0.5
+        if self.moments is None:
+            return np.array([[1.0, 0.0, 0.0], first])
+        skew = float((density * x**3).sum()) / max(spread, 1e-300)
+        size = float((density * (x**2 - skew * x - spread) ** 2).sum())
+        if size <= 1e-12 * spread**2:  # the nodes are two values: a line is all there is to fit
+            return np.array([[1.0, 0.0, 0.0], first])
+        second = np.array([centre**2 + skew * centre - spread, -2 * centre - skew, 1.0]) / size**0.5
+        return np.array([[1.0, 0.0, 0.0], first, second])
 
 
 @dataclass(frozen=True)

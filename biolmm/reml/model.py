@@ -17,17 +17,19 @@ from biolmm.errors import DamagedStoreError, SampleMismatchError
 from biolmm.linalg.krylov import Eigenpairs
 from biolmm.linalg.operators import Restriction
 from biolmm.places import place
-from biolmm.reml.likelihood import TraceMeasure, VarianceComponents
+from biolmm.reml.density import Density
+from biolmm.reml.likelihood import VarianceComponents
 from biolmm.reml.spectrum import Spectrum
 from biolmm.schema import H2_COLUMNS
 from biolmm.store.arrays import open_dataset, save_dataset
 from biolmm.store.data import GenotypeData
+from biolmm.store.earlier import as_of, variants_at
 from biolmm.store.read import GenotypeStore
 
 NULL_NAME, LOCO_NAME = "null.zarr", "loco.zarr"
 MODEL_FOLDER = "model"
 """Where a results folder keeps its model."""
-MODEL_FORMAT = 1
+MODEL_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,11 @@ class NullModel:
     Attributes
     ----------
     dataset
-        Dimensions samples, traits, systems (sets of observed samples), components, probes, nodes. Variables:
+        Dimensions samples, traits, systems (sets of observed samples), components, probes, steps. Variables:
         `y`, `system_of_trait`, `observed`, `basis`, `eigenvalue`, `eigenvector`, `eigen_residual`, `trace`,
-        `probe_node`, `probe_weight`, `n_probes`, `h2`, `h2_se`, `h2_mc_se`, `sigma2_g`, `sigma2_e`, `lrt`, `lrt_p`,
-        `log_likelihood`, `n_steps`, `solution`. Attributes: settings, counts, the store's path and fingerprint.
+        `probe_alpha`, `probe_beta`, `probe_norm`, `probe_steps`, `probe_moment` (see `Density`), `h2`, `h2_se`,
+        `h2_mc_se`, `sigma2_g`, `sigma2_e`, `lrt`, `lrt_p`, `log_likelihood`, `n_steps`, `n_probes_used`, `solution`.
+        Attributes: settings, counts, the store's path and fingerprint.
     loco
         Dimensions contigs, traits, samples: `predictor` V₋c⁻¹ P y in units of one over the trait, with
         `total_variance`, `relative_residual`, `iterations`, `converged`; the last contig is `*`, which leaves
@@ -118,16 +121,24 @@ class NullModel:
             np.ascontiguousarray(data["eigenvector"].values[system][:, :count]),
             data["eigen_residual"].values[system, :count],
         )
-        restriction = self.restriction(system)
-        probes, nodes = int(data["n_probes"].values[system]), int(data["n_nodes"].values[system])
-        measure = TraceMeasure(
-            pairs.values,
-            data["probe_node"].values[system, :probes, :nodes],
-            data["probe_weight"].values[system, :probes, :nodes],
-            restriction.rank - count,
-            float(data["trace"].values[system] - pairs.values.sum()),
+        restriction, density = self.restriction(system), self.density(system)
+        whole = self.density(0) if system else None
+        trace = float(data["trace"].values[system])
+        return Spectrum(restriction, pairs, density.measure(restriction, pairs, trace, whole), density)
+
+    def density(self, system: int) -> Density:
+        """Return what the probes of one system saw; empty with the exact solver."""
+        data = self.dataset
+        probes, moments = int(data["n_probes"].values[system]), int(data["n_moments"].values[system])
+        steps = data["probe_steps"].values[system, :probes]
+        most = int(steps.max(initial=0))
+        return Density(
+            data["probe_alpha"].values[system, :probes, :most],
+            data["probe_beta"].values[system, :probes, :most],
+            data["probe_norm"].values[system, :probes],
+            steps,
+            data["probe_moment"].values[system, :moments],
         )
-        return Spectrum(restriction, pairs, measure)
 
     def cohort(self) -> Cohort:
         """Return the cohort that the model was fitted on."""
@@ -194,6 +205,8 @@ def open_model(folder: Path | str) -> NullModel:
 def open_model_store(model: NullModel, *candidates: GenotypeData) -> GenotypeData:
     """Open the store that a model was fitted on, where it was, beside the model, or among genotypes that are open.
 
+    Variants that were appended to it since are not seen.
+
     Raises
     ------
     SampleMismatchError
@@ -201,13 +214,11 @@ def open_model_store(model: NullModel, *candidates: GenotypeData) -> GenotypeDat
     """
     wanted = model.dataset.attrs["store_fingerprint"]
     recorded = place(model.dataset.attrs["store"])
-    for data in candidates:
-        if data.fingerprint == wanted:
-            return data
     beside = [] if model.folder is None else [model.folder.parent / recorded.name]
-    for path in (recorded, *beside):
-        if path.is_dir() and (store := GenotypeStore.open(path)).fingerprint == wanted:
-            return store
+    stores = (GenotypeStore.open(path) for path in (recorded, *beside) if path.is_dir())
+    for data in (*candidates, *stores):
+        if variants_at(data, wanted) is not None:
+            return as_of(data, wanted)
     what = "it has changed since" if recorded.is_dir() else "it is not there any more"
     raise SampleMismatchError(
         f"'{recorded}' is not the store that the model was fitted on: {what}. Put it back, or fit the model again."

@@ -14,18 +14,21 @@ from numpy.typing import NDArray
 
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.linalg.krylov import OVERSAMPLING, Eigenpairs, block_krylov_eigenpairs, leading_components
-from biolmm.linalg.lanczos import Lanczos, Quadrature
 from biolmm.linalg.operators import RestrictedOperator, Restriction
 from biolmm.linalg.probes import rademacher
+from biolmm.reml.density import MIN_PROBES as MIN_PROBES
+from biolmm.reml.density import Density
 from biolmm.reml.likelihood import TraceMeasure
+from biolmm.reml.probing import MAX_STEPS as MAX_STEPS
 
-MIN_PROBES, MAX_PROBES = 16, 128
-MAX_STEPS = 30
-RANDOM_STARTS = 4
-"""Random columns beside the cohort's eigenvectors in the start block of a mask class."""
+START_COLUMNS = 12
+"""Random signs that the eigenpairs of the cohort start from, or half of the pairs wanted where that is more."""
+MASKED_PRODUCTS = 3
+"""At most so many products for the pairs of a mask class, which start from the cohort's."""
+RANDOM_STARTS = 0
+"""Random columns beside those: none. A principal submatrix has no larger eigenvalue than the whole."""
 CHECKED_H2 = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
-QUADRATURE_TOLERANCE = 0.02
-"""Steps go on while the score of h² still moves by more than this share of its standard deviation."""
+"""Where forms of traits are checked that serve every h²."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,19 @@ class Spectrum:
         Converged leading eigenpairs; with the exact solver too (there they only serve as components).
     measure
         Trace measure: all eigenvalues exactly, or the leading ones and quadrature for the rest.
+    density
+        The probes that quadrature is made of; None with the exact solver.
     """
 
     restriction: Restriction
     pairs: Eigenpairs
     measure: TraceMeasure
+    density: Density | None = None
+
+    @property
+    def whole_trace(self) -> float:
+        """tr(PKP): the sum of all eigenvalues."""
+        return float(self.measure.trace + self.measure.values.sum())
 
     @property
     def tail_mean(self) -> float:
@@ -106,7 +117,7 @@ def leading_pairs(
     config: SpectrumConfig,
     warm: Eigenpairs | None = None,
 ) -> list[Eigenpairs]:
-    """Find the converged leading eigenpairs under each restriction.
+    """Find the converged leading eigenpairs under each restriction, as far as they stand out from the bulk.
 
     Parameters
     ----------
@@ -126,21 +137,23 @@ def leading_pairs(
     list[Eigenpairs]
         Converged pairs, largest first; possibly fewer than wanted.
     """
-    n_random = config.n_pairs + OVERSAMPLING if warm is None else RANDOM_STARTS
-    random = rademacher(keys, "eigenpairs", range(n_random), config.seed)
-    start = random if warm is None else np.concatenate([warm.vectors, random], axis=1)
     wanted = config.n_pairs if warm is None else len(warm.values)
     if wanted == 0:
         empty = Eigenpairs(np.zeros(0), np.zeros((operator.n_samples, 0), np.float32), np.zeros(0))
         return [empty for _ in restrictions]
-    counts = [min(wanted, restriction.rank) for restriction in restrictions]
+    if warm is None:
+        n_columns = min(max(START_COLUMNS, wanted // 2 + 2), wanted + OVERSAMPLING)
+        start = rademacher(keys, "eigenpairs", range(n_columns), config.seed)
+    else:
+        start = warm.vectors
     found = block_krylov_eigenpairs(
         operator.matmat,
         restrictions,
         [start] * len(restrictions),
-        counts,
+        [min(wanted, restriction.rank) for restriction in restrictions],
         tolerance=config.tolerance,
-        max_products=config.max_products if warm is None else 3,
+        max_products=config.max_products if warm is None else min(config.max_products, MASKED_PRODUCTS),
+        give_up=True,
     )
     return [pairs.leading(pairs.residuals < config.tolerance) for pairs in found]
 
@@ -155,69 +168,6 @@ def principal_components(
     Cost: at most 10 passes with n_components + 10 columns.
     """
     return leading_components(operator.matmat, keys, restriction, n_components, seed)
-
-
-class DensityRecursion:
-    """Lanczos recursions of probes under several restrictions, advanced in shared products.
-
-    Columns are in runs, one run a restriction. Every run stops by its own criterion, so what one restriction gets
-    never depends on the others.
-    """
-
-    def __init__(
-        self,
-        operator: GenotypeOperator,
-        restrictions: Sequence[Restriction],
-        pairs: Sequence[Eigenpairs],
-        traces: NDArray[np.float64],
-    ) -> None:
-        self.operator = operator
-        self.restrictions = restrictions
-        self.pairs = pairs
-        self.traces = traces
-
-    def run_probes(self, keys: NDArray[np.uint64], which: Sequence[int], probes: range, seed: int) -> list[Quadrature]:
-        """Return the quadratures of some probes under each of the restrictions `which`."""
-        blocks = [self.deflated(i, rademacher(keys, "probes", probes, seed)) for i in which]
-        recursion = Lanczos(np.concatenate(blocks, axis=1))
-        owner = np.repeat(np.arange(len(which)), len(probes))
-        steps = np.zeros(len(which), dtype=np.int64)
-        previous: list[NDArray[np.float64] | None] = [None] * len(which)
-        while recursion.active.size:
-            recursion.advance(self._operator_of(recursion, owner, which))
-            for run in np.unique(owner[recursion.active]):
-                columns = np.flatnonzero(owner == run)
-                measure = self.measure(which[run], recursion.quadrature(columns))
-                score, spread = _score(measure)
-                before, previous[run] = previous[run], score
-                settled = before is not None and np.all(np.abs(score - before) < QUADRATURE_TOLERANCE * spread)
-                if settled or recursion.n_steps >= min(MAX_STEPS, measure.dimension):
-                    steps[run] = recursion.n_steps
-            recursion.retain(recursion.active[steps[owner[recursion.active]] == 0])
-        return [recursion.quadrature(np.flatnonzero(owner == run), int(steps[run])) for run in range(len(which))]
-
-    def measure(self, index: int, probes: Quadrature) -> TraceMeasure:
-        """Return the trace measure of a restriction from its pairs and probes."""
-        values = self.pairs[index].values
-        dimension = self.restrictions[index].rank - len(values)
-        return TraceMeasure(values, probes.nodes, probes.weights, dimension, float(self.traces[index] - values.sum()))
-
-    def deflated(self, index: int, X: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return `(I − UUᵀ) P X` under a restriction."""
-        projected = self.restrictions[index].project(X)
-        U = self.pairs[index].vectors.astype(np.float64)
-        return np.asarray(projected - U @ (U.T @ projected), dtype=np.float32)
-
-    def _operator_of(self, recursion: Lanczos, owner: NDArray[np.intp], which: Sequence[int]) -> DeflatedOperator:
-        active = owner[recursion.active]
-        runs = np.unique(active)
-        chosen = [which[run] for run in runs]
-        return DeflatedOperator(
-            self.operator,
-            [self.restrictions[i] for i in chosen],
-            [self.pairs[i] for i in chosen],
-            [int(np.sum(active == run)) for run in runs],
-        )
 
 
 @dataclass(frozen=True)
@@ -237,14 +187,3 @@ class DeflatedOperator:
             start, stop = stop, stop + count
             product[:, start:stop] -= pairs.vectors @ (pairs.vectors.T @ product[:, start:stop])
         return product
-
-
-def _score(measure: TraceMeasure) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return d log det H / dh² at the checked h², and the standard deviation that the score of h² has there."""
-    at = CHECKED_H2
-    on_values = (measure.values - 1) / (at[:, None] * measure.values + 1 - at[:, None])
-    on_nodes = (measure.nodes - 1) / np.maximum(at[:, None, None] * measure.nodes + 1 - at[:, None, None], 1e-12)
-    first, _ = measure.estimate(on_values, on_nodes)
-    second, _ = measure.estimate(on_values**2, on_nodes**2)
-    n = measure.dimension + len(measure.values)
-    return first, np.sqrt(np.maximum(second - first**2 / n, 1e-12) * 2)

@@ -1,4 +1,4 @@
-"""Every trait's own recursion: quadratic forms for its likelihood and the start of its solution."""
+"""Every trait's own estimate: by all eigenpairs, or by a recursion that goes on until the estimate has settled."""
 
 from __future__ import annotations
 
@@ -8,16 +8,29 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from biolmm.genotypes.operator import GenotypeOperator
+from biolmm.chunks import check_stop
 from biolmm.linalg.krylov import Eigenpairs
 from biolmm.linalg.lanczos import Lanczos
 from biolmm.linalg.operators import Restriction
-from biolmm.reml.likelihood import QuadraticMeasure, RestrictedLikelihood, TraceMeasure, VarianceComponents
-from biolmm.reml.spectrum import MAX_STEPS, DeflatedOperator, Spectrum, exact_eigenpairs, expanded
+from biolmm.reml.density import MAX_PROBES, ProbeCounts, probe_counts
+from biolmm.reml.likelihood import (
+    MAX_H2,
+    QuadraticMeasure,
+    RestrictedLikelihood,
+    TraceMeasure,
+    VarianceComponents,
+)
+from biolmm.reml.probing import ProbeSet
+from biolmm.reml.spectrum import Spectrum, exact_eigenpairs, expanded
 
 SETTLED = 0.01
-"""A trait's recursion stops when ĥ² moves by less than this share of its standard error, twice."""
-MIN_STEPS = 5
+"""A trait's recursion stops when ĥ² is expected to move by less than this share of its standard error from then on."""
+MC_SHARE = 0.1
+"""Probes are added until the Monte-Carlo error is below this share of the standard error."""
+FIRST_STEP = 2
+"""The first step after which ĥ² is estimated."""
+FORESEEN = 4
+"""From this step on, an estimate that will need more probes sets them going."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +46,16 @@ class TraitFit:
     solution
         (N,) x = H⁻¹ P y at the estimate, H = h² PKP + (1−h²) P; zero on unobserved samples.
     n_steps
-        Lanczos steps; 0 with the exact solver.
+        Lanczos steps, of the trait and of the probes it is evaluated with; 0 with the exact solver.
+    n_probes
+        Probes that it is evaluated with; 0 with the exact solver.
     """
 
     components: VarianceComponents
     measure: QuadraticMeasure
     solution: NDArray[np.float32]
     n_steps: int
+    n_probes: int = 0
 
 
 def fit_exactly(
@@ -73,6 +89,7 @@ def fit_exactly(
     fits: dict[int, TraitFit] = {}
     nothing = np.zeros((0, 0))
     for index, restriction in enumerate(restrictions):
+        check_stop()
         values, vectors = exact_eigenpairs(K, restriction)
         kept = slice(0, min(n_pairs, len(values)))
         pairs = Eigenpairs(values[kept], expanded(vectors[:, kept], restriction), np.zeros(len(values[kept])))
@@ -90,99 +107,115 @@ def fit_exactly(
     return spectra, [fits[trait] for trait in range(y.shape[1])]
 
 
-def fit_traits(
-    operator: GenotypeOperator,
-    y: NDArray[np.float64],
-    spectra: Sequence[Spectrum],
-    spectrum_of: NDArray[np.int64],
-    fixed_h2: float | None = None,
-) -> list[TraitFit]:
-    """Fit every trait by Lanczos quadrature on its deflated spectrum, all of them in the same passes.
+class TraitProgress:
+    """One trait's estimate as its recursion and its probes go on.
+
+    The recursion stops when what is left of its steps is foreseen to move the estimate by less than `SETTLED`: errors of
+    Gauss quadrature fall by about the same factor with every step. What the trait gets depends on its own values and on
+    the first steps of the first probes, not on what other traits ask of them.
 
     Parameters
     ----------
-    operator
-        K.
+    probes
+        Those of the trait's restriction.
+    whole
+        Those of the whole cohort, which the former are paired with; None where they are the same.
     y
-        (N, T) traits, NaN where unobserved.
-    spectra, spectrum_of
-        Spectra with probes, and which of them each trait belongs to.
+        (N,) the trait, NaN where unobserved.
     fixed_h2
         Do not estimate: evaluate at this h².
-
-    Notes
-    -----
-    Cost: one pass a step with one column a trait that has not settled; 6 to 30 steps.
     """
-    order = np.argsort(spectrum_of, kind="stable")
-    starts, known = [], []
-    for trait in order:
-        spectrum = spectra[spectrum_of[trait]]
-        right = spectrum.restriction.project(np.nan_to_num(y[:, [trait]]))
-        U = spectrum.pairs.vectors.astype(np.float64)
-        coefficients = U.T @ right
-        known.append(coefficients[:, 0])
-        starts.append((right - U @ coefficients).astype(np.float32))
-    recursion = Lanczos(np.concatenate(starts, axis=1), n_kept=len(order))
-    progress = [_Progress(spectra[spectrum_of[trait]], known[i], fixed_h2) for i, trait in enumerate(order)]
-    owner = spectrum_of[order]
-    while recursion.active.size:
-        recursion.advance(_operator_of(operator, spectra, owner[recursion.active]))
-        going = [i for i in recursion.active if not progress[i].take(recursion, int(i))]
-        recursion.retain(np.array(going, dtype=np.intp))
-    fits = [progress[i].fit(recursion, i) for i in range(len(order))]
-    return [fits[i] for i in np.argsort(order, kind="stable")]
 
-
-def _operator_of(operator: GenotypeOperator, spectra: Sequence[Spectrum], owner: NDArray[np.int64]) -> DeflatedOperator:
-    used, counts = np.unique(owner, return_counts=True)
-    return DeflatedOperator(
-        operator, [spectra[i].restriction for i in used], [spectra[i].pairs for i in used], counts.tolist()
-    )
-
-
-class _Progress:
-    """One trait's estimate as its recursion grows."""
-
-    def __init__(self, spectrum: Spectrum, known: NDArray[np.float64], fixed_h2: float | None) -> None:
-        self.spectrum = spectrum
-        self.known = known
+    def __init__(
+        self, probes: ProbeSet, whole: ProbeSet | None, y: NDArray[np.float64], fixed_h2: float | None
+    ) -> None:
+        self.probes = probes
+        self.whole = whole
         self.fixed_h2 = fixed_h2
+        right = probes.restriction.project(np.nan_to_num(y)[:, None])
+        U = probes.pairs.vectors.astype(np.float64)
+        coefficients = U.T @ right
+        self.known = coefficients[:, 0]
+        self.recursion = Lanczos((right - U @ coefficients).astype(np.float32), n_kept=1)
         self.n_steps = 0
+        self.settled = self.finished = False
         self.components: VarianceComponents | None = None
-        self.measure: QuadraticMeasure | None = None
-        self._n_settled = 0
+        self._measure: QuadraticMeasure | None = None
+        self._moved: float | None = None
+        self._n_doubled = 0
 
-    def take(self, recursion: Lanczos, column: int) -> bool:
-        """Estimate after one more step; return whether the trait has settled."""
-        self.n_steps = recursion.n_steps
-        rank = self.spectrum.restriction.rank
-        last = self.n_steps >= min(MAX_STEPS, max(rank - len(self.known), 1))
-        if self.n_steps < MIN_STEPS and not last:
-            return False
-        rest = recursion.quadrature(np.array([column]))
-        self.measure = QuadraticMeasure(
-            np.concatenate([self.spectrum.pairs.values, rest.nodes[0]]),
+    @property
+    def counts(self) -> ProbeCounts:
+        """Probes that the estimate is made with."""
+        return probe_counts(self.probes.share, self._n_doubled)
+
+    @property
+    def wants_product(self) -> bool:
+        """Whether the next estimate waits for a step of the trait's own."""
+        return not self.settled and self.recursion.n_steps <= self.n_steps
+
+    def take_up(self) -> None:
+        """Estimate as far as recursion and probes go, and say what is lacking then."""
+        while not self.finished:
+            step = self.n_steps if self.settled else self.n_steps + 1
+            if not self._probes_ready(self.counts, step) or (not self.settled and self.recursion.n_steps < step):
+                return
+            self._estimate(step)
+
+    def fit(self) -> TraitFit:
+        """Return the final estimate with its solution."""
+        if self.components is None or self._measure is None:
+            raise ValueError("the recursion has not been advanced")
+        h2, pairs = self.components.h2, self.probes.pairs
+        inner = self.recursion.solve(0, h2, 1 - h2, self.n_steps)
+        outer = pairs.vectors @ (self.known / (h2 * pairs.values + 1 - h2))
+        solution = (inner + outer).astype(np.float32)
+        return TraitFit(self.components, self._measure, solution, self.n_steps, self.counts.probes)
+
+    def _probes_ready(self, counts: ProbeCounts, step: int) -> bool:
+        ready = self.probes.ready(counts.probes, step, counts.moments)
+        return (self.whole is None or self.whole.ready(0, 1, counts.whole)) and ready
+
+    def _estimate(self, step: int) -> None:
+        """Estimate after so many steps, and decide how to go on."""
+        last = step >= max(self.probes.n_max, 1)
+        fresh, self.n_steps = step > self.n_steps, step
+        if step < FIRST_STEP and not last:
+            return
+        before = self.components
+        self.components = self._likelihood(step)
+        if fresh:
+            self.settled = self._has_settled(before) or last
+        share = self.components.h2_mc_se / self.components.h2_se
+        wanting = share > MC_SHARE and self.counts.probes < MAX_PROBES and self.fixed_h2 is None
+        if self.settled:
+            self._n_doubled += int(wanting)
+            self.finished = not wanting
+        elif wanting and step >= FORESEEN and share > 1.1 * MC_SHARE:
+            self._probes_ready(probe_counts(self.probes.share, self._n_doubled + 1), step)
+
+    def _likelihood(self, step: int) -> VarianceComponents:
+        whole = None if self.whole is None else self.whole.density
+        trace = self.probes.measure(whole, self.counts, step)
+        rest = self.recursion.quadrature(np.array([0]), step)
+        self._measure = QuadraticMeasure(
+            np.concatenate([self.probes.pairs.values, rest.nodes[0]]),
             np.concatenate([self.known**2, rest.weights[0]]),
         )
-        likelihood = RestrictedLikelihood(self.spectrum.measure, self.measure, rank)
-        before = self.components
-        self.components = likelihood.fit() if self.fixed_h2 is None else likelihood.at(self.fixed_h2)
-        if before is not None:
-            now = self.components
-            moved = abs(now.h2 - before.h2) / now.h2_se + abs(np.log(_total(now) / _total(before))) / now.h2_se
-            self._n_settled = self._n_settled + 1 if moved < SETTLED else 0
-        return last or self._n_settled >= 2
+        likelihood = RestrictedLikelihood(trace, self._measure, self.probes.restriction.rank)
+        return likelihood.fit() if self.fixed_h2 is None else likelihood.at(self.fixed_h2)
 
-    def fit(self, recursion: Lanczos, column: int) -> TraitFit:
-        """Return the final estimate with its solution."""
-        if self.components is None or self.measure is None:
-            raise ValueError("the recursion has not been advanced")
-        h2 = self.components.h2
-        pairs = self.spectrum.pairs
-        inner = recursion.solve(column, h2, 1 - h2, self.n_steps)
-        outer = pairs.vectors @ (self.known / (h2 * pairs.values + 1 - h2))
-        return TraitFit(self.components, self.measure, (inner + outer).astype(np.float32), self.n_steps)
+    def _has_settled(self, before: VarianceComponents | None) -> bool:
+        """Whether the moves of the estimate, continued as they fell last, add up to little."""
+        now, last = self.components, self._moved
+        if now is None or before is None:
+            return False
+        moved = (abs(now.h2 - before.h2) + abs(np.log(_total(now) / _total(before)))) / now.h2_se
+        self._moved = moved
+        if last is None or (self.fixed_h2 is None and now.h2 >= MAX_H2):
+            return False  # at the upper bound the estimate cannot move, whatever its error
+        fall = max(moved / last, 0.05) if last > 0 else float(moved > 0)
+        return bool(moved == 0 or (fall < 1 and moved * fall / (1 - fall) < SETTLED))
 
 
 def _total(components: VarianceComponents) -> float:

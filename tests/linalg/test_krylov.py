@@ -112,6 +112,44 @@ def test_leading_chooses_pairs_by_a_mask() -> None:
     np.testing.assert_array_equal(some.vectors, pairs.vectors[:, [0, 2]])
 
 
+BULK = np.concatenate([[60, 40, 25], np.sqrt(np.linspace(0.04, 4, 897))])
+"""Three pairs stand out of a bulk without gaps, in which a few products tell no pair from its neighbours."""
+
+
+@pytest.mark.parametrize("noise", [0.0, 2e-4])
+def test_giving_up_costs_no_pair_that_stands_out(noise: float) -> None:
+    """The products end when those that are open are in the bulk, also where every product has an error of its own."""
+    rng, n = np.random.default_rng(3), len(BULK)
+    product = single(with_spectrum(BULK))
+    everything = Restriction(np.ones(n, dtype=bool), np.zeros((n, 0)))
+    columns = []
+
+    def counted(X: NDArray[np.float32]) -> NDArray[np.float32]:
+        columns.append(X.shape[1])
+        Y = product(X)
+        error = rng.standard_normal(Y.shape)
+        return np.asarray(Y + noise * np.linalg.norm(Y, axis=0) * error / np.sqrt(n), np.float32)
+
+    [pairs] = block_krylov_eigenpairs(
+        counted, [everything], [draw((n, 10))], [10], tolerance=0.02, max_products=6, give_up=True
+    )
+    assert columns == [10, 10, 10]
+    found = pairs.leading(pairs.residuals < 0.02)
+    # A residual of 2 % leaves its square of the gap, 0.1 % at worst.
+    np.testing.assert_allclose(found.values[:3], BULK[:3], rtol=1e-3)
+
+
+def test_nothing_is_given_up_while_a_pair_converges() -> None:
+    """All five that stand out are found, though the two close ones take more products than the others."""
+    A = with_spectrum(VALUES)
+    alike = [
+        block_krylov_eigenpairs(single(A), [EVERYTHING], [draw((N, 6))], [5], max_products=12, give_up=give_up)[0]
+        for give_up in (False, True)
+    ]
+    assert np.all(alike[1].residuals < 1e-2)
+    np.testing.assert_array_equal(alike[1].values, alike[0].values)
+
+
 def test_no_product_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one product"):
         block_krylov_eigenpairs(single(np.eye(N)), [EVERYTHING], [draw((N, 2))], [1], max_products=0)

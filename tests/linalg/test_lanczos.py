@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from biolmm.linalg.lanczos import Lanczos
+from biolmm.linalg.lanczos import Lanczos, gauss
 from contracts import EPS32, draw
 from oracles.spectra import single, with_spectrum
 
@@ -134,3 +134,24 @@ def test_columns_retained_go_on_as_if_alone_and_the_others_keep_what_they_have()
     now = lanczos.quadrature(columns(0, 2))
     for f in (np.log1p, np.square):
         np.testing.assert_allclose((now.weights * f(now.nodes)).sum(axis=1), (then.weights * f(then.nodes)).sum(axis=1))
+
+
+def test_recursions_of_different_lengths_share_an_array() -> None:
+    """The shorter one ends with an off-diagonal of 0: its padding gets no weight."""
+    lanczos = recursion(draw((N, 2)), 5)
+    alpha, beta = np.array(lanczos.alpha).T, np.array(lanczos.beta).T
+    alpha[1, 3:], beta[1, 2:] = 0, 0
+    padded = gauss(alpha, beta, lanczos.norms)
+    for column, n_steps in ((0, 5), (1, 3)):
+        alone = lanczos.quadrature(columns(column), n_steps)
+        for f in (np.log1p, np.square):
+            found = (padded.weights[column] * f(padded.nodes[column])).sum()
+            assert found == pytest.approx((alone.weights * f(alone.nodes)).sum(), rel=1e-12)
+
+
+def test_steps_taken_with_a_product_from_elsewhere_are_the_same() -> None:
+    start = draw((N, 2))
+    one, other = Lanczos(start), recursion(start, 4)
+    for _ in range(4):
+        one.take(single(A)(one.current))
+    np.testing.assert_array_equal(one.quadrature(columns(0, 1)).nodes, other.quadrature(columns(0, 1)).nodes)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from biolmm.linalg.pcg import Solution, solve_pcg
+from biolmm.linalg.pcg import ConjugateGradients, Solution, solve_pcg
 from contracts import EPS32, draw
 from oracles.spectra import with_spectrum
 
@@ -105,3 +105,56 @@ def test_what_did_not_converge_says_so() -> None:
     assert not solution.converged.any()
     assert np.all(solution.relative_residual > 1e-4)
     assert solution.iterations.tolist() == [2, 2, 2]
+
+
+def truth(b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return `bᵀH⁻¹b` of every column."""
+    return np.array([v @ np.linalg.solve(MATRICES[c], v) for c, v in enumerate(b.T.astype(np.float64))])
+
+
+def test_the_form_is_known_twice_as_well_as_the_solution() -> None:
+    """Its error is rᵀH⁻¹r, of which a part is estimated, and what is estimated covers the error that is left."""
+    b = draw((N, 3))
+    cg = ConjugateGradients(products, deflated, np.zeros_like(b), b.copy())
+    exact = truth(b)
+    for step in range(1, 7):
+        cg.advance()
+        residual = cg.residual.astype(np.float64)
+        missing = np.array([r @ np.linalg.solve(MATRICES[c], r) for c, r in enumerate(residual.T)])
+        np.testing.assert_allclose(cg.gained + missing, exact, rtol=1e-5)
+        if step > 1:
+            assert np.all(np.abs(cg.gained + cg.remaining - exact) <= 1.5 * cg.uncertainty + 1e-5 * exact)
+            assert np.all(cg.uncertainty < missing)
+    assert np.all(np.abs(cg.gained + cg.remaining - exact) < 1e-4 * exact)
+
+
+def test_the_form_of_a_good_start() -> None:
+    """`bᵀH⁻¹b = (b + r₀)ᵀx₀ + r₀ᵀH⁻¹r₀`."""
+    b = draw((N, 3))
+    x = (0.9 * np.column_stack([np.linalg.solve(MATRICES[c], b[:, c]) for c in range(3)])).astype(np.float32)
+    residual = (b - products(x, np.arange(3))).astype(np.float32)
+    known = ((b + residual) * x).sum(axis=0)
+    norms = np.linalg.norm(b, axis=0).astype(np.float64)
+    solution = solve_pcg(products, x, residual, deflated, right_norms=norms, tolerance=3e-3)
+    np.testing.assert_allclose(known + solution.energy, truth(b), rtol=1e-5)
+
+
+@pytest.mark.parametrize("tolerance", [1e-1, 1e-2, 1e-3])
+def test_a_step_without_a_product_reaches_the_tolerance(tolerance: float) -> None:
+    b = draw((N, 3))
+    ahead, plain = (solve(b, deflated, tolerance=tolerance, ahead=way) for way in (True, False))
+    assert ahead.converged.all()
+    assert np.all(ahead.iterations <= plain.iterations)
+    assert ahead.iterations.sum() < plain.iterations.sum()
+    for c in range(3):
+        residual = np.linalg.norm(b[:, c] - MATRICES[c] @ ahead.x[:, c]) / np.linalg.norm(b[:, c])
+        assert residual <= ahead.relative_residual[c] * (1 + 1e-3) + np.linalg.cond(MATRICES[c]) * EPS32
+
+
+def test_a_column_that_ends_ahead_does_not_depend_on_its_company() -> None:
+    b = draw((N, 3))
+    together = solve(b, deflated, ahead=True)
+    for c in range(3):
+        alone = solve(b[:, [c]], deflated, which=(c,), ahead=True)
+        assert alone.iterations[0] == together.iterations[c]
+        np.testing.assert_allclose(alone.x[:, 0], together.x[:, c], atol=N * EPS32 * np.abs(alone.x).max())

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from biolmm.cohort import align_cohort
 from biolmm.loco import ALL_CONTIGS, solve_predictors
 from biolmm.loco import predictors as predictors_module
-from biolmm.loco.predictors import left_out_systems, refine, trait_projection
+from biolmm.loco.predictors import left_out_systems, trait_projection
 from biolmm.loco.systems import left_out_values
 from biolmm.reml.fit import FitConfig, fit_null_model
 from biolmm.reml.model import NullModel, open_model
@@ -100,16 +100,18 @@ def test_iterative_predictor_has_the_residual_it_reports(
         x = found.predictor.values[position, trait] * total
         residual = np.linalg.norm(right - A.T @ H @ x) / np.linalg.norm(right)
         # Products are in single precision: what a residual is worth ends at about √(N+M)·ε·κ = 4e-6·κ, κ < 5.
-        assert residual <= tolerance + 2e-5
-        assert residual == pytest.approx(found.relative_residual.values[position, trait], abs=2e-5)
+        reported = found.relative_residual.values[position, trait]
+        assert reported <= tolerance
+        assert residual <= reported + 2e-5  # a step without a product may have left less than it was taken to
+        assert reported <= 3 * residual + 2e-5
         truth = dense.projected_solve(H, y, toy.design)
         # H is at least 1 − h²: residuals turn into errors by no more than its inverse.
         smallest = 1 - stochastic.components(trait).h2
         assert np.linalg.norm(x - truth) <= (tolerance + 2e-5) * np.linalg.norm(right) / smallest
         assert not x[np.isnan(y)].any()
-        # σ² from x and the residual r that the solver knows is off by rᵀH⁻¹r, second order, and by rounding of r.
+        # σ² lacks no more than the rᵀH⁻¹r of a residual, second order, and rounding of r.
         size = np.linalg.norm(right)
-        missed = (residual * size) ** 2 / smallest + 2e-5 * size * np.linalg.norm(x)
+        missed = (reported * size) ** 2 / smallest + 2e-5 * size * np.linalg.norm(x)
         assert abs(total - total_variance(toy, stochastic, contig, trait)) <= missed / len(right)
 
 
@@ -209,24 +211,6 @@ def test_what_did_not_converge_is_said(
         found = solve_predictors(toy.operator(), stochastic, tolerance=1e-6)
     assert not found.converged.values.all()
     assert "did not converge" in caplog.text
-
-
-def test_refining_reaches_a_smaller_residual(toy: Toy, stochastic: NullModel) -> None:
-    operator, trait = toy.operator(), TRAITS.index("gaps")
-    systems = left_out_systems(operator, stochastic, [0, -1], [trait])
-    y = toy.y("gaps")
-    right = stochastic.restriction(int(stochastic.system_of_trait[trait])).project(np.nan_to_num(y)[:, None])
-    right = np.repeat(right, 2, axis=1).astype(np.float32)
-    known = solve(toy, stochastic).isel(contigs=[0, 4], traits=trait)
-    start = (known.predictor.values * known.total_variance.values[:, None]).T.astype(np.float32)
-    before = operator.counter.passes
-    solution = refine(systems, np.ascontiguousarray(start), right, 1e-5)
-    assert solution.converged.all()
-    assert operator.counter.passes - before == 1 + solution.iterations.max()
-    for column, contig in enumerate(("c0", ALL_CONTIGS)):
-        x = dense.projected_solve(system(toy, stochastic, contig, trait), y, toy.design)
-        allowed = 3e-5 * np.linalg.norm(right[:, column]) / (1 - stochastic.components(trait).h2)
-        assert np.linalg.norm(solution.x[:, column] - x) <= allowed
 
 
 def test_preconditioner_is_a_positive_definite_guess_at_the_inverse(toy: Toy, stochastic: NullModel) -> None:
