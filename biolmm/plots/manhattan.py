@@ -70,7 +70,7 @@ def manhattan(
         Points are one embedded picture and thinned to what can be seen, so ten million variants draw in seconds.
         Beyond −log₁₀ p of 50 the axis is compressed, and says so.
     """
-    with style.new_figure(*size) as figure:
+    with style.new_figure(*size, style.margins(title)) as figure:
         axes = figure.add_subplot()
         height = frame["neg_log_10_p_value"].to_numpy(dtype=np.float64, na_value=np.nan)
         genome = layout(frame)
@@ -124,8 +124,11 @@ def draw_points(
     style.points(axes, genome.x[above], height[above], color=style.ORANGE, size=size * 1.5)
 
 
-def name_contigs(axes: Axes, genome: Genome, frame: pd.DataFrame) -> None:
-    """Contig names below the axis, leaving out those that would overlap; megabases when there is one contig."""
+def name_contigs(axes: Axes, genome: Genome, frame: pd.DataFrame, *, ticks: bool = False) -> None:
+    """Contig names below the axis, leaving out those that would overlap; megabases when there is one contig.
+
+    Names are plain text, which costs a tenth of what ticks do, or, on request, ticks.
+    """
     if not genome.names:
         axes.set_xticks([])
         return
@@ -138,16 +141,25 @@ def name_contigs(axes: Axes, genome: Genome, frame: pd.DataFrame) -> None:
         return
     end = float(np.nanmax(genome.x))
     axes.set_xlim(-0.005 * end, end * 1.005)
-    ticks, labels, free_from = [], [], -np.inf
+    places, labels, free_from = [], [], -np.inf
     for name, centre in zip(genome.names, genome.centres, strict=True):
         half = 0.0055 * end * max(len(name), 1.4)
         if centre - half >= free_from:
-            ticks.append(centre)
+            places.append(centre)
             labels.append(name)
             free_from = centre + half
-    axes.set_xticks(ticks, labels, parse_math=False)
-    axes.tick_params(axis="x", length=0)
-    axes.set_xlabel("contig")
+    if ticks:
+        axes.set_xticks(places, labels, parse_math=False)
+        axes.tick_params(axis="x", length=0)
+        axes.set_xlabel("contig")
+        return
+    axes.set_xticks([])
+    for place, name in zip(places, labels, strict=True):
+        axes.annotate(
+            name, (place, 0), xycoords=axes.get_xaxis_transform(), xytext=(0, -3.5), textcoords="offset points", ha="center",
+            va="top", fontsize=8.0, parse_math=False,
+        )  # fmt: skip
+    axes.set_xlabel("contig", labelpad=14.0)
 
 
 def label_leads(
@@ -156,7 +168,7 @@ def label_leads(
     """Name the strongest leads, leaving out every label that would cover one drawn before; below on an axis upside down."""
     strongest = leads.sort_values(["neg_log_10_p_value", "base_pair_location"], ascending=[False, True])
     to_pixels = axes.transData.transform
-    figure.draw_without_rendering()
+    style.lay_out(figure)
     limits = axes.get_window_extent()
     taken: list[tuple[float, float, float, float]] = []
     for lead in strongest.head(3 * max_labels).to_dict("records"):

@@ -66,7 +66,7 @@ def miami(
                 axes.spines["bottom"].set_visible(False)
             if shown.size == 0:
                 style.empty_note(axes, "no variant has a p-value")
-        name_contigs(halves[0], genome, frame)
+        name_contigs(halves[0], genome, frame, ticks=True)
         halves[0].tick_params(axis="x", labelbottom=True, length=0)
         halves[1].tick_params(axis="x", labelbottom=False, length=0)
         label = halves[0].get_xlabel()

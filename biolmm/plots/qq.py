@@ -45,7 +45,7 @@ def qq_of_points(
     size: tuple[float, float] = (3.2, 3.2),
 ) -> Figure:
     """Draw as `qq` points that were found elsewhere, such as from counts of more values than fit in memory."""
-    with style.new_figure(*size) as figure:
+    with style.new_figure(*size, style.margins(title)) as figure:
         axes = figure.add_subplot()
         axes.set_xlabel("expected −log₁₀ p")
         axes.set_ylabel("observed −log₁₀ p")

@@ -22,6 +22,9 @@ MEDIAN_CHISQ_1 = float(special.chdtri(1, 0.5))
 
 _LN10 = float(np.log(10.0))
 _DIRECT_LIMIT = 1e-250
+_MANY_DF = 200.0
+_NEAR_NORMAL = 0.15
+"""Up to this t²/ν, and from `_MANY_DF` degrees of freedom, three terms beyond the normal give log p to 1e-12."""
 
 
 def neg_log10_p(z: ArrayLike) -> NDArray[np.float64]:
@@ -77,7 +80,8 @@ def neg_log10_p_t(t: ArrayLike, df: ArrayLike) -> NDArray[np.float64]:
 
     Notes
     -----
-    Where p is an ordinary number, from the incomplete beta function. Beyond,
+    With many degrees of freedom, as in a scan, by an expansion about the normal that costs no more than the normal does. With
+    few, where p is an ordinary number, from the incomplete beta function. Beyond,
     log p = ν/2 log x + ½ log(1 − x) − log(ν/2) − log B(ν/2, ½) + log F with F the continued fraction of the
     incomplete beta function (DLMF 8.17.22), which converges fast out there. Relative error of log p below 1e-12
     for ν up to 10⁸.
@@ -89,6 +93,40 @@ def neg_log10_p_t(t: ArrayLike, df: ArrayLike) -> NDArray[np.float64]:
     """
     t, df = np.broadcast_arrays(np.abs(np.asarray(t, dtype=np.float64)), np.asarray(df, dtype=np.float64))
     shape, t, df = t.shape, t.ravel(), df.ravel()
+    near = (df >= _MANY_DF) & (t <= np.sqrt(_NEAR_NORMAL * df))
+    if near.all():
+        return _neg_log10_p_t_near_normal(t, df).reshape(shape)
+    out = np.empty(t.shape)
+    out[near] = _neg_log10_p_t_near_normal(t[near], df[near])
+    out[~near] = _neg_log10_p_t_by_beta(t[~near], df[~near])
+    return out.reshape(shape)
+
+
+def _neg_log10_p_t_near_normal(t: NDArray[np.float64], df: NDArray[np.float64]) -> NDArray[np.float64]:
+    """−log₁₀ p where Student's t is nearly normal.
+
+    With w² = N log(1 + t²/ν), N = ν − ½, and v = w²/2N, the density of w is that of the normal times √(v / sinh v), which is
+    1 − v²/12 + v⁴/160 − 61 v⁶/120960 + …; each power integrates to a polynomial times φ(w) and a multiple of Φ(−w).
+    """
+    n = df - 0.5
+    w = np.sqrt(n * np.log1p(t * t / df))
+    w2 = w * w
+    # In units of the coefficient of v^2k / w^4k: what Φ(−w) gets, and what φ(w) gets.
+    c1, c2, c3 = -1 / (12 * (2 * n) ** 2), 1 / (160 * (2 * n) ** 4), -61 / (120960 * (2 * n) ** 6)
+    more = 3 * c1 + 105 * c2 + 10395 * c3
+    with np.errstate(invalid="ignore"):
+        p1 = w * (w2 + 3)
+        p2 = w * (((w2 + 7) * w2 + 35) * w2 + 105)
+        p3 = w * (((((w2 + 11) * w2 + 99) * w2 + 693) * w2 + 3465) * w2 + 10395)
+        edge = (c1 * p1 + c2 * p2 + c3 * p3) * np.sqrt(2 / np.pi) * np.exp(-w2 / 2) / (1 + more)
+        below = np.log1p(-special.erf(np.minimum(w, 1.0) / np.sqrt(2.0)) + edge)
+        tail = np.log(2.0) + special.log_ndtr(-w)
+        above = tail + np.log1p(edge * np.exp(-tail))
+    return np.asarray(np.abs(np.where(w < 1.0, below, above)) / _LN10)
+
+
+def _neg_log10_p_t_by_beta(t: NDArray[np.float64], df: NDArray[np.float64]) -> NDArray[np.float64]:
+    """−log₁₀ p by the incomplete beta function, for any t and ν."""
     ratio = t / np.sqrt(df)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         squared = ratio * ratio
@@ -102,7 +140,7 @@ def neg_log10_p_t(t: ArrayLike, df: ArrayLike) -> NDArray[np.float64]:
     out[centre] = -np.log1p(-special.betainc(0.5, df[centre] / 2, y[centre]))
     far = np.flatnonzero((tail < _DIRECT_LIMIT) & np.isfinite(t))
     out[far] = -_log_p_t_far(ratio[far], df[far])
-    return np.asarray(np.abs(out) / _LN10).reshape(shape)
+    return np.asarray(np.abs(out) / _LN10)
 
 
 def _log_p_t_far(ratio: NDArray[np.float64], df: NDArray[np.float64]) -> NDArray[np.float64]:

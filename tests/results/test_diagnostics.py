@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from biolmm.results.diagnostics import lambda_gc, neg_log10_p, neg_log10_p_chisq, neg_log10_p_t, qq_points
+from biolmm.results.diagnostics import (
+    _neg_log10_p_t_by_beta,
+    _neg_log10_p_t_near_normal,
+    lambda_gc,
+    neg_log10_p,
+    neg_log10_p_chisq,
+    neg_log10_p_t,
+    qq_points,
+)
 
 getcontext().prec = 60
 
@@ -36,6 +44,17 @@ def student_tail(t: float, df: int) -> float:
         k += 1
         term *= cosine * Decimal(2 * k - 1) / Decimal(2 * k)
     return float(-(total * (1 - cosine).sqrt()).log10())
+
+
+def student_centre(t: float, df: int) -> float:
+    """The same from what is left of it: p = 1 − sin θ Σ_{k < ν/2} C(2k, k) (cos θ / 2)²ᵏ."""
+    squared = Decimal(t) ** 2
+    cosine = Decimal(df) / (Decimal(df) + squared)
+    term, total = Decimal(1), Decimal(0)
+    for k in range(df // 2):
+        total += term
+        term *= cosine * Decimal(2 * k + 1) / Decimal(2 * k + 2)
+    return float(-(1 - total * (1 - cosine).sqrt()).log10())
 
 
 @pytest.mark.parametrize("z", [5, 10, 38, 39, 100, 1_000, 30_000])
@@ -69,6 +88,24 @@ def test_chisq_is_the_square_of_z() -> None:
 )
 def test_student_p_values_are_right_far_out(t: float, df: int) -> None:
     assert float(neg_log10_p_t(t, df)) == pytest.approx(student_tail(t, df), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("t", "df"), [(t, df) for df in (200, 202, 3_000) for t in (1e-9, 0.3, 0.99, 1.0, 1.01, 3.0, 5.4, 5.5, 8.0)]
+)
+def test_student_p_values_are_right_near_the_normal(t: float, df: int) -> None:
+    """On both sides of where the expansion ends, t² = 0.15 ν, and of where its two forms meet, near t = 1."""
+    assert float(neg_log10_p_t(t, df)) == pytest.approx(student_centre(t, df), rel=1e-13)
+
+
+def test_student_is_the_same_by_both_ways_where_they_meet() -> None:
+    rng = np.random.default_rng(5)
+    df = rng.uniform(200, 50_000, 2_000)
+    t = np.sqrt(df) * rng.uniform(0, np.sqrt(0.15), 2_000)
+    kept = t < 30  # the incomplete beta function is an ordinary number there
+    np.testing.assert_allclose(
+        _neg_log10_p_t_near_normal(t[kept], df[kept]), _neg_log10_p_t_by_beta(t[kept], df[kept]), rtol=1e-10
+    )
 
 
 @pytest.mark.parametrize("t", [1e3, 1e20, 1e100, 1e200, 1e300])
