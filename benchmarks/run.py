@@ -1,5 +1,5 @@
-"""Benchmarks: `python benchmarks/run.py {kernels,pass,scan,convert,formats,grm,gwas,grid,rivals,meta,all}`;
-see the README beside this file.
+"""Benchmarks, as `python benchmarks/run.py NAME`: kernels, pass, arithmetics, accuracy, scan, convert, formats, grm, gwas, grid,
+rivals, meta, scaling, or all; see the README beside this file.
 
 Prints tables and writes the figures with machine, BLAS kernel, versions and parameters as JSON.
 """
@@ -16,7 +16,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-BENCHMARKS = ("kernels", "pass", "scan", "convert", "formats", "grm", "gwas", "grid", "rivals", "meta")
+BENCHMARKS = (
+    "kernels",
+    "pass",
+    "arithmetics",
+    "accuracy",
+    "scan",
+    "convert",
+    "formats",
+    "grm",
+    "gwas",
+    "grid",
+    "rivals",
+    "meta",
+    "scaling",
+)
 _MODULES = {"pass": "passes"}
 _UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 _REMOVED = "BIOLMM_BENCHMARK_REMOVED"
@@ -41,6 +55,9 @@ def main() -> None:
             programs=tuple(options.programs.split(",")) if options.programs else (),
             repetitions=options.repetitions,
             toy=options.toy,
+            check=options.check,
+            predict=options.predict,
+            page=options.page,
         )
         machine = _machine()
         print(f"{machine['cpu']}, {machine['threads']} processors; BLAS kernel {machine['blas']}")
@@ -81,6 +98,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="plot what `pass` or `grid` measured")
     parser.add_argument("--toy", action="store_true", help="tiny sizes: does everything run?")
+    parser.add_argument("--check", action="store_true", help="scaling: cohorts of several sizes, foretold and measured")
+    parser.add_argument("--predict", action="store_true", help="scaling: run nothing, foretell a large cohort")
+    parser.add_argument("--page", type=Path, metavar="FILE.md", help="scaling: put the tables into this page")
     return parser.parse_args()
 
 

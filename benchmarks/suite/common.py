@@ -34,6 +34,9 @@ class Settings:
     programs: tuple[str, ...] = ()
     repetitions: int | None = None
     toy: bool = False
+    check: bool = False
+    predict: bool = False
+    page: Path | None = None
 
     def sized(self, samples: int, variants: int, traits: int = 1) -> Settings:
         """Return the settings with the benchmark's own sizes where none were asked for."""

@@ -5,6 +5,7 @@ Three things are timed in turn, each on the same number of threads with one BLAS
     pass    GenotypeOperator.matmat: unpack, two products a tile, partial results, reduction tree
     tiles   the two products alone, on tiles of the same shapes that are filled already
     square  sgemm of 2,048 × 2,048 matrices: what BLAS reaches here when nothing is in the way
+    int8    the same pass in bytes, where the processor has the instructions, counted as the same flop
 
 and, to say where the rest goes, `unpack`: the tiles of the pass filled and nothing done with them.
 """
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from biolmm.chunks import threads
+from biolmm.genotypes.arithmetic import Arithmetic, Float32, arithmetic_of
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.source import clear_cache
 from biolmm.genotypes.standardised import PartitionTask, new_tile, read_blocks
@@ -29,7 +31,7 @@ from suite.cohorts import cohort, operator_of
 from suite.common import Clock, Outcome, Settings, interleaved
 
 SQUARE = 2_048
-COLUMNS = (1, 8, 32, 128, 256)
+COLUMNS = (1, 4, 8, 16, 32, 64, 128, 256)
 Matrix = NDArray[np.float32]
 
 
@@ -40,7 +42,7 @@ def run(settings: Settings) -> Outcome:
         cohorts = ((500, 600),)
     if settings.samples or settings.variants:
         cohorts = ((settings.samples or 20_000, settings.variants or 16_384),)
-    columns = COLUMNS[:2] if settings.toy else COLUMNS
+    columns = (1, 8) if settings.toy else COLUMNS
     outcome = Outcome("pass", {**settings.parameters(), "cohorts": cohorts, "columns": columns})
     rows = outcome.tables["one pass, K X"] = []
     for samples, variants in cohorts:
@@ -55,6 +57,8 @@ def run(settings: Settings) -> Outcome:
     outcome.remarks += [
         "share: pass over sgemm on tiles of the same shapes; cpu_…: per CPU-second of all threads together, which "
         "suffers less than the wall clock when other programs run on the machine",
+        "int8_…: the pass in bytes; int8_speedup: its CPU-seconds into those of the pass in single precision; int8_error: "
+        "of the worst column, by its length, from single precision",
         "unpack_share, rest_share: of the pass's CPU time; rest is allocation, scheduling and the reduction tree",
     ]
     return outcome
@@ -68,12 +72,14 @@ def _measure(operator: GenotypeOperator, r: int, n_threads: int, repetitions: in
     """Time the pass and its parts, interleaved."""
     n, m = operator.n_samples, operator.source.n_variants
     X = np.random.default_rng(0).standard_normal((n, r), dtype=np.float32)
+    fastest = arithmetic_of("auto")
     tasks = list(operator.genotypes.tasks)
     with threadpool_limits(1):
         pool = ThreadPoolExecutor(n_threads)
         clocks = interleaved(
             {
-                "pass": lambda: operator.matmat(X),
+                "pass": lambda: _pass(operator, Float32(), X),
+                "int8": lambda: _pass(operator, fastest, X),
                 "tiles": lambda: _each(pool, n_threads, _multiply_tiles(tasks, n_threads, X)),
                 "unpack": lambda: _each(pool, n_threads, _unpack_tiles(operator, tasks, n_threads)),
                 "square": lambda: _each(pool, n_threads, _multiply_squares),
@@ -103,7 +109,27 @@ def _measure(operator: GenotypeOperator, r: int, n_threads: int, repetitions: in
         "cpu_share": tiles.cpu / whole.cpu,
         "unpack_share": unpack.cpu / whole.cpu,
         "rest_share": _rest(whole, tiles, unpack),
+        **_bytes(operator, fastest, X, whole, clocks["int8"]),
     }
+
+
+def _pass(operator: GenotypeOperator, arithmetic: Arithmetic, X: Matrix) -> Matrix:
+    operator.arithmetic = arithmetic
+    return operator.matmat(X)
+
+
+def _bytes(
+    operator: GenotypeOperator, arithmetic: Arithmetic, X: Matrix, single: Clock, own: Clock
+) -> dict[str, float | None]:
+    """Return the figures of the pass in bytes; none where the processor has no such instructions."""
+    names = ("int8_seconds", "int8_gflops", "cpu_int8_gflops", "int8_speedup", "int8_error")
+    if arithmetic.name != "int8":
+        return dict.fromkeys(names)
+    flop = 4.0 * operator.n_samples * operator.source.n_variants * X.shape[1]
+    expected = operator.matmat(X, exact=True)
+    off = np.linalg.norm(_pass(operator, arithmetic, X) - expected, axis=0) / np.linalg.norm(expected, axis=0)
+    found = (own.wall, flop / own.wall / 1e9, flop / own.cpu / 1e9, single.cpu / own.cpu, float(off.max()))
+    return dict(zip(names, found, strict=True))
 
 
 def _rest(whole: Clock, tiles: Clock, unpack: Clock) -> float:

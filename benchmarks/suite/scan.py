@@ -2,7 +2,9 @@
 
 The time of a scan depends on the shapes of its panel, not on what is in it, so the predictors, eigenvectors and
 heritabilities are random numbers and nothing has to be fitted. `sets` is how many sets of observed samples the traits
-have: 1 when every trait is observed on the same people, T when each misses some of its own.
+have: 1 when every trait is observed on the same people, T when each misses some of its own (at most ten different sets here).
+
+Beside it, where it is on PATH, `plink2 --glm` of complete data, where it has its fast path.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from biolmm.genotypes.source import clear_cache
 from biolmm.reml.fit import plain_model
 from biolmm.store.read import GenotypeStore
 from suite.cohorts import cohort, operator_of
-from suite.common import Outcome, Settings, empty_folder, interleaved
+from suite.common import BIOLMM, Command, Outcome, Settings, empty_folder, interleaved, launch
 
 PAIRS, COVARIATES = 20, 8
 
@@ -43,10 +45,11 @@ def run(settings: Settings) -> Outcome:
     rows = outcome.tables["scan"] = []
     with threads(settings.threads):
         for n_traits in numbers:
-            for n_sets in sorted({1, n_traits if n_traits <= 10 else 1}):
+            for n_sets in sorted({1, min(n_traits, 10)}):
                 rows.append(_measure(operator, files.traits, n_traits, n_sets, settings))
                 print(f"… {n_traits} traits, {n_sets} sets of observed samples", flush=True)
     clear_cache()
+    outcome.tables["against plink2 --glm, complete data"] = _against_plink2(settings, numbers, rows, outcome)
     outcome.remarks.append("packed rows are in memory; a first scan also reads and decompresses them, see `kernels`")
     return outcome
 
@@ -82,15 +85,63 @@ def _measure(operator: GenotypeOperator, table: Any, n_traits: int, n_sets: int,
         "statistics_cpu_seconds": clocks["statistics"].cpu,
         "statistics_per_second": done / clocks["statistics"].wall,
         "written_cpu_seconds": clocks["written"].cpu,
+        "writing_share": 1 - clocks["statistics"].cpu / clocks["written"].cpu,
         "written_per_second": done / clocks["written"].wall,
         "written_per_cpu_second": done / clocks["written"].cpu,
         "gflops": flop / clocks["statistics"].wall / 1e9,
         "bytes_per_statistic": size / done,
+        "nanoseconds_per_statistic": clocks["written"].cpu / done * 1e9,
     }
 
 
 def _score(item: Any, panel: ScanPanel) -> None:
     score_partition(item[0], panel, item[1])
+
+
+def _against_plink2(
+    settings: Settings, numbers: tuple[int, ...], scans: list[dict[str, Any]], outcome: Outcome
+) -> list[dict[str, Any]]:
+    """Run `plink2 --glm` and our plain regression as whole processes, and set the scan with its files beside them."""
+    if shutil.which("plink2") is None:
+        outcome.remarks.append("plink2 is not on PATH and was left out")
+        return []
+    assert settings.samples and settings.variants
+    rows: list[dict[str, Any]] = []
+    for n_traits in numbers:
+        done = settings.variants * n_traits
+        files = cohort(settings.work, settings.samples, settings.variants, n_traits, 0.0, 0.0)
+        out = empty_folder(settings.work / "scan-plink2")
+        theirs: Command = [
+            "plink2", "--bfile", files.bed.with_suffix(""), "--pheno", files.traits, "--covar", files.covariates,
+            "--covar-variance-standardize", "--glm", "omit-ref", "hide-covar", "--threads", str(settings.threads),
+            "--out", out / "glm",
+        ]  # fmt: skip
+        ours: Command = [
+            *BIOLMM, "gwas", "--genotypes", files.store, "--traits", files.traits, "--covariates", files.covariates,
+            "--method", "linear-only", "--threads", str(settings.threads), "--out", out / "ours",
+        ]  # fmt: skip
+        process = launch(theirs, out / "plink2.log", settings.limit_seconds)
+        scan = next(row for row in scans if (row["traits"], row["sets"]) == (n_traits, 1))
+        costs = {
+            ("plink2 --glm", "whole process"): process.cpu_seconds,
+            ("biolmm --method linear-only", "whole process"): launch(
+                ours, out / "biolmm.log", settings.limit_seconds
+            ).cpu_seconds,
+            ("biolmm, mixed model", "scan with its files"): scan["written_cpu_seconds"],
+        }
+        rows += [
+            {
+                "traits": n_traits,
+                "program": program,
+                "what": what,
+                "cpu_seconds": seconds,
+                "nanoseconds_per_statistic": seconds / done * 1e9,
+                "plink2_over_this": process.cpu_seconds / seconds,
+            }
+            for (program, what), seconds in costs.items()
+        ]
+        shutil.rmtree(out)
+    return rows
 
 
 def made_up_panel(operator: GenotypeOperator, n_traits: int, n_sets: int) -> ScanPanel:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biolmm.chunks import map_tasks, n_threads, sum_tasks
+from biolmm.genotypes.arithmetic import Arithmetic, Float32, Operand
 from biolmm.genotypes.moments import SampleMasks
 from biolmm.genotypes.source import RowReader
 from biolmm.genotypes.standardised import (
@@ -26,7 +27,6 @@ from biolmm.genotypes.standardised import (
     read_blocks,
     sums_of_squares,
 )
-from biolmm.linalg.blas import add_product
 from biolmm.linalg.operators import Restriction
 from biolmm.store.checkpoint import Checkpoint
 
@@ -48,10 +48,18 @@ class PassCounter:
 
 @dataclass(frozen=True)
 class _Shared:
-    """What every task of a pass needs: the block of columns and the contig each one leaves out."""
+    """What every task of a pass of one product needs: the block of columns."""
 
     reader: RowReader
     X: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Multiplied:
+    """What every task of a pass of both products needs: the block of columns and the contig each one leaves out."""
+
+    reader: RowReader
+    operand: Operand
     left_out: NDArray[np.int64] | None = None
 
 
@@ -64,14 +72,19 @@ class GenotypeOperator:
         Z: the model's variants on the cohort's samples.
     panel_bytes
         Memory granted to the partial results of one pass; wider blocks are cut into several passes.
+    arithmetic
+        In which numbers `matmat` and `contig_products` are computed; single precision by default, in which all else is.
 
     Notes
     -----
     Cost of one pass with r columns: every row is read once; 4·N·M·r flop.
     """
 
-    def __init__(self, genotypes: StandardisedGenotypes, *, panel_bytes: int = 2**30) -> None:
+    def __init__(
+        self, genotypes: StandardisedGenotypes, *, panel_bytes: int = 2**30, arithmetic: Arithmetic | None = None
+    ) -> None:
         self.genotypes = genotypes
+        self.arithmetic: Arithmetic = Float32() if arithmetic is None else arithmetic
         self.source = genotypes.source
         self.counter = PassCounter()
         self.panel_bytes = panel_bytes
@@ -117,6 +130,14 @@ class GenotypeOperator:
         finally:
             self._checkpoint = before
 
+    def kept(
+        self, name: str, compute: Callable[[], tuple[NDArray[Any], ...]], *inputs: Any
+    ) -> tuple[NDArray[Any], ...]:
+        """Compute the arrays of a pass of others' making, or take them from the checkpoint, where there is one."""
+        if self._checkpoint is None:
+            return compute()
+        return self._checkpoint.products(name, (self.source.reader.key, *inputs), compute)
+
     def m_without(self, contigs: NDArray[np.int64] | Sequence[int]) -> NDArray[np.float64]:
         """Return the m of `K₋c` for each contig left out, −1 leaving nothing out, (len(contigs),).
 
@@ -126,7 +147,9 @@ class GenotypeOperator:
         remaining = self.m - np.where(left_out >= 0, self.contig_m[left_out], 0.0)
         return np.asarray(np.maximum(remaining, np.finfo(np.float32).tiny))
 
-    def matmat(self, X: NDArray[np.float32], left_out: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    def matmat(
+        self, X: NDArray[np.float32], left_out: NDArray[np.int64] | None = None, *, exact: bool = False
+    ) -> NDArray[np.float32]:
         """Return `K X`, or column by column `K₋c x` without the contig `left_out[column]` (−1: none).
 
         Parameters
@@ -135,27 +158,35 @@ class GenotypeOperator:
             (N, r).
         left_out
             (r,) contig index of each column, or None.
+        exact
+            In single precision, whatever the operator's arithmetic.
 
         Returns
         -------
         NDArray[np.float32]
             (N, r); `K₋c` is normalised by the variants left in.
         """
+        arithmetic = Float32() if exact else self.arithmetic
         Y = np.empty(X.shape, np.float32)
         for panel in self._panels(X.shape[1]):
+            part = np.ascontiguousarray(X[:, panel], np.float32)
             out = None if left_out is None else left_out[panel]
-            total = self._kept("product", self._product, np.ascontiguousarray(X[:, panel], np.float32), out)
+            compute = partial(self._product, arithmetic)
+            total = self._kept(f"product-{arithmetic.name}", compute, part, out)
             Y[:, panel] = total / (self.m if out is None else self.m_without(out))
         return Y
 
-    def _product(self, X: NDArray[np.float32], left_out: NDArray[np.int64] | None) -> NDArray[np.float32]:
+    def _product(
+        self, arithmetic: Arithmetic, X: NDArray[np.float32], left_out: NDArray[np.int64] | None
+    ) -> NDArray[np.float32]:
         """Return `Σ Z_cᵀ Z_c X`, (N, r), of the contigs that each column leaves in: one pass."""
-        shared = self._share(X, left_out)
+        shared = _Multiplied(self.source.reader, arithmetic.operand(X), left_out)
         total = sum_tasks(_pass, self._groups(self._tasks), shared)
         self._spent(X.shape[1], products=2)
         return total
 
     def _kept(self, name: str, compute: Callable[..., NDArray[Any]], *inputs: NDArray[Any] | None) -> NDArray[Any]:
+        """Compute, or take from the checkpoint what an earlier process computed of the same inputs by that name."""
         if self._checkpoint is None:
             return compute(*inputs)
         key = (self.source.reader.key, *inputs)
@@ -165,11 +196,12 @@ class GenotypeOperator:
         """Return `Z_cᵀ Z_c X` of every contig c, (n_contigs, N, r), not divided by m: one pass."""
         Y = np.zeros((self.n_contigs, *X.shape), np.float32)
         for panel in self._panels(X.shape[1]):
-            Y[:, :, panel] = self._kept("contigs", self._contig_products, np.ascontiguousarray(X[:, panel], np.float32))
+            part = np.ascontiguousarray(X[:, panel], np.float32)
+            Y[:, :, panel] = self._kept(f"contigs-{self.arithmetic.name}", self._contig_products, part)
         return Y
 
     def _contig_products(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        shared = self._share(X)
+        shared = _Multiplied(self.source.reader, self.arithmetic.operand(X))
         Y = np.zeros((self.n_contigs, *X.shape), np.float32)
         for contig in range(self.n_contigs):
             tasks = [task for task in self._tasks if task.partition.contig == contig]
@@ -237,8 +269,8 @@ class GenotypeOperator:
             for one in np.unique(group_of)
         ]
 
-    def _share(self, X: NDArray[np.floating], left_out: NDArray[np.int64] | None = None) -> _Shared:
-        return _Shared(self.source.reader, np.ascontiguousarray(X, np.float32), left_out)
+    def _share(self, X: NDArray[np.floating]) -> _Shared:
+        return _Shared(self.source.reader, np.ascontiguousarray(X, np.float32))
 
     def _spent(self, n_columns: float, products: int) -> None:
         self.counter.passes += 1
@@ -246,25 +278,9 @@ class GenotypeOperator:
         self.counter.flop += 2.0 * products * self.n_samples * self.source.n_variants * n_columns
 
 
-def _pass(group: tuple[PartitionTask, ...], shared: _Shared) -> NDArray[np.float32]:
+def _pass(group: tuple[PartitionTask, ...], shared: _Multiplied) -> NDArray[np.float32]:
     """Return `Z_gᵀ Z_g X` of a group of partitions, each zero in the columns that leave its contig out."""
-    X = shared.X
-    N, r = X.shape
-    Y = np.zeros((N, r), np.float32)
-    tile = new_tile(N)
-    width = tile.shape[1]
-    for task in group:
-        absent = None if shared.left_out is None else shared.left_out == task.partition.contig
-        for block in read_blocks(shared.reader, task, tile):
-            W = block.product(X, tile)
-            if absent is not None:
-                W[:, absent] = 0.0
-            for left in range(0, N, width):
-                right = min(left + width, N)
-                # A tile that holds whole rows still does.
-                view = tile[: len(block), :N] if width == N else block.unpacked(tile, left, right)
-                add_product(Y[left:right], view, W, transposed=True)
-    return Y
+    return shared.operand.product(group, shared.reader, shared.left_out)
 
 
 def _squares(task: PartitionTask, shared: _Shared) -> NDArray[np.float64]:

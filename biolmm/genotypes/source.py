@@ -20,7 +20,9 @@ from biolmm.stages import content_hash
 from biolmm.store.data import GenotypeData
 
 MAX_PARTITIONS = 96
-"""A pass is cut into about so many parts (more where there are more contigs)."""
+"""A pass is cut into about so many parts (more where there are more contigs), or more, so that none has more than"""
+MAX_PARTITION_BYTES = 128 * 2**20
+"""packed bytes of all samples: a large cohort keeps hundreds of processors busy."""
 
 
 @dataclass(frozen=True)
@@ -255,11 +257,22 @@ class ChosenGenotypes:
         return self.n_variants * self.reader.row_bytes
 
 
+def partition_step(n_variants: int, chunk_variants: int, row_bytes: int) -> int:
+    """Return after how many variants of the store a partition ends, a multiple of its chunks.
+
+    Examples
+    --------
+    >>> partition_step(1_000_000, chunk_variants=1000, row_bytes=1_000), partition_step(1_000_000, 100, 100_000)
+    (11000, 1400)
+    """
+    step = min(-(-n_variants // MAX_PARTITIONS), MAX_PARTITION_BYTES // row_bytes)
+    return -(-max(step, 1) // chunk_variants) * chunk_variants
+
+
 def _partitions(store: GenotypeData, chosen: NDArray[np.int64], ploidy: NDArray[np.uint8]) -> Iterable[Partition]:
     """Cut variants into runs of one contig and ploidy, at chunk boundaries where a run is long."""
     contigs = store.variant_contig[chosen]
-    step = max(store.chunk_variants, -(-len(chosen) // MAX_PARTITIONS))
-    step = -(-step // store.chunk_variants) * store.chunk_variants
+    step = partition_step(len(chosen), store.chunk_variants, store.encoding.row_bytes(store.n_samples))
     changes = (np.diff(contigs) != 0) | (np.diff(ploidy) != 0) | (np.diff(chosen // step) != 0)
     edges = np.concatenate([[0], np.flatnonzero(changes) + 1, [len(chosen)]])
     index = 0
