@@ -35,7 +35,7 @@ def values_of(case: str) -> Values:
     merged: Values = {}
     for name in case.split("+"):
         if name == "schedule":
-            merged["schedule"] = "0 3 * * 6"
+            merged |= {"schedule": "0 3 * * 6", "arguments": ["reanalyse", "/data/plan.yaml"]}
         elif name == "tls":
             merged |= {"tls": {"secretName": "run-tls"}, "store": {"secretName": "keys"}}
         else:
@@ -158,12 +158,13 @@ def test_exit_codes_are_those_of_the_command() -> None:
     from biolmm.cluster import exits
 
     values = job_spec(render(values_of("dev")))["podFailurePolicy"]["rules"][1]["onExitCodes"]["values"]
-    assert exits.USER_NEVER_RETRY in values
+    assert {exits.USER_NEVER_RETRY, exits.PARTIAL} <= set(values)
     assert not {exits.RETRY, exits.CHECKPOINT, exits.NO_LEADER, exits.DONE} & set(values)
 
 
-@pytest.mark.parametrize("case", ["dev", "s3+tls"])
+@pytest.mark.parametrize("case", ["dev", "s3+tls", "gcs+schedule"])
 def test_the_command_line_is_one_that_biolmm_has(case: str) -> None:
+    from biolmm.cli import cli
     from biolmm.cli.cluster import run
 
     arguments = job_spec(render(values_of(case)))["template"]["spec"]["containers"][0]["args"]
@@ -172,6 +173,7 @@ def test_the_command_line_is_one_that_biolmm_has(case: str) -> None:
     known = {name for option in run.params for name in option.opts}
     assert {word for word in words if word.startswith("--")} <= known
     assert ("--leader" in words, "--run-directory" in words) == (("tls" in case), ("tls" not in case))
+    assert arguments[arguments.index("--") + 1] in cli.commands
 
 
 def test_pods_reach_one_another_dns_and_what_is_listed() -> None:

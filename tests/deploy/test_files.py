@@ -93,7 +93,7 @@ def test_the_service_does_not_repeat_the_users_mistake() -> None:
     from biolmm.cluster import exits
 
     unit = (DEPLOY / "local" / "biolmm-reanalysis.service").read_text()
-    assert f"RestartPreventExitStatus={exits.USER_NEVER_RETRY}\n" in unit
+    assert f"RestartPreventExitStatus={exits.USER_NEVER_RETRY} {exits.PARTIAL}\n" in unit
     assert f"SuccessExitStatus={exits.CHECKPOINT}\n" in unit
 
 

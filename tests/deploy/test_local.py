@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from biolmm.cluster import exits
 from deploy.conftest import DEPLOY
 from running import Disk, same_statistics, simulate
 
@@ -59,29 +59,54 @@ def test_the_users_mistake_ends_with_64(words: tuple[str, ...], settings: dict[s
     assert call("run.sh", *words, **settings).returncode == 64
 
 
-def test_releases_follow_one_another_and_a_stopped_one_is_continued(disk: Disk, tmp_path: Path) -> None:
-    settings = {"BIOLMM_ARGUMENTS": " ".join(("gwas", *disk.inputs())), "BIOLMM_RELEASES": str(tmp_path)}
-    for _ in range(2):
+def plan_of(disk: Disk, folder: Path, *lines: str) -> dict[str, str]:
+    """Write a plan of releases below a folder; return the settings that name it."""
+    tables = (f"traits: {folder}/traits.tsv", f"covariates: {disk.folder}/toy.covariates.tsv")
+    options = (f"genotypes: {disk.store}", *tables, "method: linear-only", *lines)
+    folder.joinpath("plan.yaml").write_text("\n  ".join(["out: releases\ngwas:", *options]) + "\n")
+    return {"BIOLMM_PLAN": str(folder / "plan.yaml")}
+
+
+def releases_of(folder: Path) -> list[Path]:
+    """Return the releases in the order of their names."""
+    return sorted(path.parent for path in folder.glob("releases/*/release.json") if path.parent.name != "latest")
+
+
+def test_releases_follow_one_another(disk: Disk, tmp_path: Path) -> None:
+    table = (disk.folder / "toy.traits.tsv").read_text().splitlines()
+    (tmp_path / "traits.tsv").write_text("\n".join(table) + "\n")
+    settings = plan_of(disk, tmp_path)
+    for _ in range(2):  # the second finds nothing to do
         done = call("reanalysis.sh", **settings)
         assert done.returncode == 0, done.stderr
-    first, second = sorted(tmp_path.glob("20*"))
-    assert (tmp_path / "latest").resolve() == second
+    assert "nothing to do" in done.stdout
+    (first,) = releases_of(tmp_path)
+    assert same_statistics(first, disk.gwas(tmp_path / "one", "--method", "linear-only"))
+    assert first.stat().st_mode & 0o077 == 0
+
+    added = [f"{line}\tconstant" if i == 0 else f"{line}\t1" for i, line in enumerate(table)]
+    (tmp_path / "traits.tsv").write_text("\n".join(added) + "\n")
+    done = call("reanalysis.sh", **settings)
+    assert done.returncode == exits.PARTIAL, done.stderr
+    assert releases_of(tmp_path)[0] == first
+    second = releases_of(tmp_path)[1]
+    assert (tmp_path / "releases" / "latest").resolve() == second
     assert same_statistics(first, second)
 
-    record = json.loads((first / "run.json").read_text())
-    (first / "run.json").write_text(json.dumps({**record, "finished": None}, indent=1))
-    assert call("reanalysis.sh", **settings).returncode == 0
-    assert sorted(tmp_path.glob("20*")) == [first, second]
-    assert json.loads((first / "run.json").read_text())["finished"]
+
+def test_a_reanalysis_without_a_plan_is_the_users_mistake() -> None:
+    assert call("reanalysis.sh").returncode == exits.USER_NEVER_RETRY
 
 
 def test_two_reanalyses_do_not_overlap(disk: Disk, tmp_path: Path) -> None:
-    with (tmp_path / ".lock").open("w") as lock:
+    settings = plan_of(disk, tmp_path)
+    (tmp_path / "releases").mkdir()
+    with (tmp_path / "releases" / ".reanalysis.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = call("reanalysis.sh", BIOLMM_ARGUMENTS="gwas", BIOLMM_RELEASES=str(tmp_path))
-    assert done.returncode == 75
+        done = call("reanalysis.sh", **settings)
+    assert done.returncode == exits.CHECKPOINT
     assert "another reanalysis is running" in done.stderr
-    assert list(tmp_path.glob("20*")) == []
+    assert releases_of(tmp_path) == []
 
 
 def test_the_notebook_runs_as_a_script(tmp_path: Path) -> None:

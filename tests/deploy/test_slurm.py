@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from deploy.conftest import DEPLOY, Analysis, receipts, wait_for_parts
@@ -297,18 +298,32 @@ def test_a_schedule_goes_on_and_runs_do_not_overlap(slurm: SlurmCluster, analysi
     settings = {
         "BIOLMM_SLURM": str(SCRIPT.parent),
         "BIOLMM_EVERY": "now+10seconds",
-        "BIOLMM_RELEASES": str(tmp_path / "releases"),
         "BIOLMM_SIZE": " ".join(SMALL),
     }
-    slurm.submit("-D", tmp_path, SCRIPT.with_name("reanalysis.sbatch"), *analysis.words, **settings)
+    traits = pd.read_csv(analysis.folder / "long.traits.tsv", sep="\t")
+    table, out = tmp_path / "traits.tsv", tmp_path / "releases"
+    traits.drop(columns="trait2").to_csv(table, sep="\t", index=False, na_rep="NA")
+    options = [f"genotypes: {analysis.folder}/long.zarr", "traits: traits.tsv", "method: linear-only", "memory: 1GiB"]
+    (tmp_path / "plan.yaml").write_text("\n  ".join(["out: releases\ngwas:", *options]) + "\n")
+
+    def wait_for_releases(count: int) -> list[Path]:
+        wait_for(lambda: len(list(out.glob("20*/release.json"))) >= count, 150, f"{count} releases")
+        return sorted(path.parent for path in out.glob("20*/release.json"))
+
+    slurm.submit("-D", tmp_path, SCRIPT.with_name("reanalysis.sbatch"), "plan.yaml", **settings)
     try:
-        wait_for(lambda: sum(map(finished, tmp_path.glob("releases/*"))) >= 2, 150, "two releases")
+        wait_for_releases(1)
+        traits.to_csv(table.with_suffix(".new"), sep="\t", index=False, na_rep="NA")
+        table.with_suffix(".new").replace(table)
+        one, other = wait_for_releases(2)
     finally:
         slurm.command("scancel", "--name=biolmm-tick")
         slurm.command("scancel", "--name=biolmm-reanalysis")
     wait_for(lambda: not slurm.command("squeue", "-h"), 30, "an empty queue")
-    one, other = sorted(filter(finished, tmp_path.glob("releases/*")))[:2]
-    assert same_statistics(one, other)
+    files = [file.relative_to(one) for file in one.glob("associations/**/*.parquet")]
+    assert files
+    assert all((one / file).samefile(other / file) for file in files)  # the trait was taken over
+    assert list(other.glob("associations/trait=trait2/**/*.parquet"))
     times = re.compile(r"^(20\S+) .*(?:run directory|ended with)", re.MULTILINE)
     lives = sorted(times.findall(path.read_text()) for path in tmp_path.glob("biolmm-[0-9]*.log"))
     assert len(lives) >= 2

@@ -19,7 +19,8 @@ podFailurePolicy:
       onPodConditions:
         - type: DisruptionTarget
           status: "True"
-    # The user's mistake: another try would end the same way. Only the leader exits with these.
+    # The user's mistake (64), or a release without traits that cannot be analysed (65): another try would end the same way.
+    # Only the leader exits with these.
     - action: FailJob
       onExitCodes:
         containerName: biolmm
