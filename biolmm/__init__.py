@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from biolmm.store.open import open_store
     from biolmm.store.to_sgkit import to_sgkit
     from biolmm.sumstats.matrix.read import open_sumstats
+    from biolmm.terminal import progress
 
 __all__ = [
     "NullModel",
@@ -32,6 +33,7 @@ __all__ = [
     "open_results",
     "open_store",
     "open_sumstats",
+    "progress",
     "scan",
     "to_sgkit",
 ]
@@ -47,6 +49,7 @@ _HOMES = {
     "open_results": "biolmm.results.dataset",
     "open_store": "biolmm.store.open",
     "open_sumstats": "biolmm.sumstats.matrix.read",
+    "progress": "biolmm.terminal",
     "scan": "biolmm.pipeline.interactive",
     "to_sgkit": "biolmm.store.to_sgkit",
 }

@@ -10,21 +10,26 @@ A run that is asked to stop (`request_stop`) finishes the tasks in hand, hands o
 from __future__ import annotations
 
 import copy
-import os
 import sys
 import threading
+import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 from dask.base import compute
 from dask.callbacks import Callback
 from dask.delayed import Delayed, delayed
+from dask.threaded import get as run_in_threads  # by its name Dask would import distributed to look it up
 from threadpoolctl import threadpool_limits
 
 from biolmm.errors import ParameterError, Stopped, WorkersLostError
+from biolmm.parcels import REMEDY, Parcel, call_opened, versions
+from biolmm.processors import available_threads
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -35,10 +40,14 @@ FAN_IN = 4
 RETRIES = 3
 """How often a cluster repeats a task that raised an error: shared storage fails now and then."""
 _POLL_SECONDS = 0.25
+_LOOK_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
 
 _threads: ContextVar[int | None] = ContextVar("biolmm_threads", default=None)
 _watcher: ContextVar[Callable[[int, int], None] | None] = ContextVar("biolmm_watcher", default=None)
 
+
+_checked: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
+"""Workers of each client that are known to run the same program."""
 
 _stop = threading.Event()
 _stop_reason = ""
@@ -60,11 +69,6 @@ def check_stop() -> None:
     """Raise `Stopped` when somebody asked to stop; for long work outside of tasks."""
     if _stop.is_set():
         raise Stopped(f"stopped at a checkpoint {_stop_reason}; the same command continues")
-
-
-def available_threads() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def n_threads() -> int:
@@ -99,6 +103,16 @@ def watched(watcher: Callable[[int, int], None]) -> Iterator[None]:
         yield
     finally:
         _watcher.reset(token)
+
+
+def is_watched() -> bool:
+    """Whether somebody watches tasks already."""
+    return _watcher.get() is not None
+
+
+def has_cluster() -> bool:
+    """Whether tasks of this process run on a cluster."""
+    return _client() is not None
 
 
 def map_tasks(function: Callable[..., Value], items: Sequence[Item], shared: Any = None) -> list[Value]:
@@ -159,11 +173,62 @@ class _InHand:
 
 
 def _tasks(in_hand: _InHand, items: Sequence[Any], shared: Any) -> list[Delayed]:
-    call = delayed(in_hand if _client() is None else in_hand.function, pure=False)
+    client = _client()
+    if client is not None:
+        return _tasks_on_cluster(client, in_hand.function, items, shared)
+    call = delayed(in_hand, pure=False)
     if shared is None:
         return [call(item) for item in items]
     published = delayed(shared, name=f"shared-{uuid.uuid4().hex}", traverse=False)
     return [call(item, published) for item in items]
+
+
+def _tasks_on_cluster(client: Any, function: Callable[..., Any], items: Sequence[Any], shared: Any) -> list[Delayed]:
+    """Pack the calls of a function, for workers that run the same program.
+
+    None of them prefers a worker: Dask never places a task whose preferred worker has gone while there was none at all.
+    """
+    call, packed = delayed(call_opened, pure=False), Parcel(function)
+    name = getattr(function, "__name__", type(function).__name__)
+    more = []
+    if shared is not None:
+        more.append(delayed(Parcel(shared), name=f"shared-{uuid.uuid4().hex}", traverse=False))
+    check_workers(client)
+    return [call(packed, Parcel(item), *more, dask_key_name=f"{name}-{uuid.uuid4().hex}") for item in items]
+
+
+def check_workers(client: Any) -> None:
+    """Make sure that every worker of a client runs the same program as this process.
+
+    Raises
+    ------
+    ParameterError
+        When a worker has another version, or cannot import biolmm.
+    """
+    known = _checked.setdefault(client, set())
+    new = sorted(set(client.nthreads()) - known)
+    found: dict[str, Any] = {}
+    if new:
+        with suppress(TimeoutError):  # of one that died as soon as it came: it is asked again while it is listed
+            found = client.sync(client._run, versions, workers=new, on_error="return", callback_timeout=_ANSWER_SECONDS)
+    for address, theirs in found.items():
+        if isinstance(theirs, OSError):
+            continue  # it has left meanwhile
+        if theirs != versions():
+            raise ParameterError(f"the worker {address} {_differs(client, address, theirs)}: {REMEDY}.")
+        known.add(address)
+
+
+def _differs(client: Any, address: str, theirs: Any) -> str:
+    """Say how a worker differs from this process."""
+    mine = versions()
+    if isinstance(theirs, dict):
+        differing = [name for name in mine if theirs.get(name) != mine[name]]
+        there, here = (", ".join(f"{name} {each.get(name)}" for name in differing) for each in (theirs, mine))
+        return f"has {there}, and this process {here}"
+    installed = client.run(version, "biolmm", workers=[address], on_error="return").get(address)
+    has = f"has biolmm {installed}" if isinstance(installed, str) else "has no biolmm"
+    return f"{has}, and this process {mine['biolmm']} ({type(theirs).__name__}: {theirs})"
 
 
 def _add(parts: list[Any], in_place: bool) -> Any:
@@ -191,7 +256,7 @@ def _compute(tasks: list[Delayed], in_hand: _InHand, *, keep: bool = False) -> t
         if client is not None:
             return _on_cluster(client, tasks, keep=keep)
         try:
-            return tuple(compute(*tasks, scheduler="threads", num_workers=n_threads(), optimize_graph=False))
+            return tuple(compute(*tasks, scheduler=run_in_threads, num_workers=n_threads(), optimize_graph=False))
         except Stopped:
             in_hand.wait()
             raise
@@ -204,10 +269,14 @@ def _on_cluster(client: Any, tasks: list[Delayed], *, keep: bool) -> tuple[Any, 
     futures = client.compute(tasks, optimize_graph=False, retries=RETRIES)
     watcher = _watcher.get()
     waiting = list(futures)
+    looked = time.monotonic()
     try:
         while waiting:
             with suppress(TimeoutError):
                 wait(waiting, timeout=_POLL_SECONDS)
+            if time.monotonic() - looked > _LOOK_SECONDS:
+                looked = time.monotonic()
+                check_workers(client)  # some may have come meanwhile
             for future in waiting:
                 if future.status == "error":
                     _raise(future)

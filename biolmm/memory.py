@@ -95,6 +95,91 @@ class Need:
 
 
 @dataclass(frozen=True)
+class Passes:
+    """Passes of a stage that have equally many columns.
+
+    Attributes
+    ----------
+    count
+        How many are expected; a share where they may be spared.
+    columns
+        Columns of each.
+    rounds
+        Variants of each task, of each of the sums that such a pass makes one after another.
+    products
+        Products of the genotypes that each makes of a column: 2 is K X, 1 is Z X.
+    arithmetic
+        In which numbers.
+    """
+
+    count: float
+    columns: float
+    rounds: tuple[tuple[int, ...], ...] = ()
+    products: int = 2
+    arithmetic: str = "float32"
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks of one pass."""
+        return sum(map(len, self.rounds))
+
+    @property
+    def n_variants(self) -> int:
+        """Variants of one pass."""
+        return sum(map(sum, self.rounds))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is expected of a stage, from which its time follows (`biolmm/cluster/cost.py`).
+
+    Attributes
+    ----------
+    n_samples, row_bytes
+        Samples, and bytes of one variant's row.
+    passes
+        Its passes.
+    from_store
+        Passes that read the rows from the store; the others find them in memory.
+    picked_bytes
+        Of chunks that are read for single variants in them.
+    driver_elements, driver_flop
+        What the driver does between passes: elements of blocks of columns gone over, and dense algebra.
+    evaluations
+        Likelihoods, and other small calculations of the driver.
+    counted
+        Genotypes counted, once for each set of observed samples.
+    statistics, reported
+        Variants × traits tested and written, and read again for leads and report.
+    drawn
+        Traits whose figures the report has.
+    """
+
+    n_samples: int
+    row_bytes: int
+    passes: tuple[Passes, ...] = ()
+    from_store: float = 0.0
+    picked_bytes: float = 0.0
+    driver_elements: float = 0.0
+    driver_flop: float = 0.0
+    evaluations: float = 0.0
+    counted: float = 0.0
+    statistics: float = 0.0
+    reported: float = 0.0
+    drawn: int = 0
+
+    @property
+    def n_passes(self) -> float:
+        """Passes that are expected."""
+        return sum(each.count for each in self.passes)
+
+    @property
+    def column_passes(self) -> float:
+        """Columns of all passes together, of two products each: 4·N·M flop a column."""
+        return sum(each.count * each.columns * each.products / 2 for each in self.passes)
+
+
+@dataclass(frozen=True)
 class StagePlan:
     """What one stage will read, compute and hold; computed before it runs."""
 
@@ -107,6 +192,8 @@ class StagePlan:
     panel_bytes: int = 0
     """Bytes of the columns that one pass carries to every worker, and of each partial result that comes back."""
     needs: tuple[Need, ...] = field(default_factory=tuple)
+    work: Work | None = None
+    """What is expected of it, where its time can be foretold; passes and flop of the plan itself are cautious."""
 
     @property
     def peak_bytes(self) -> int:

@@ -1,18 +1,58 @@
-"""Progress on a terminal: the stage, the passes so far, and how far the current one is."""
+"""Progress on a terminal and in notebooks: the stage, the passes so far, and how far the current one is."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from biolmm.chunks import watched
+from biolmm.cluster.progress import progress_lines
 
 STAGE_MARK = " …"
 """A log line that ends like this opens a stage."""
+NOTEBOOK_SECONDS = 0.5
+
+
+@contextmanager
+def progress() -> Iterator[None]:
+    """Show how far the passes inside the block are, and how long the one in hand will take.
+
+    In a notebook a line that changes, on a terminal a bar, elsewhere a line in the log every minute.
+
+    Examples
+    --------
+    >>> with progress():  # doctest: +SKIP
+    ...     model = biolmm.fit(store, traits)
+    """
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if hasattr(shell, "kernel"):
+        say = _changing_line()
+        with progress_lines(NOTEBOOK_SECONDS, say=say):
+            yield
+        say("done")
+    elif sys.stderr.isatty():
+        with shown_progress(logging.getLogger("biolmm")):
+            yield
+    else:
+        with progress_lines():
+            yield
+
+
+def _changing_line() -> Callable[[str], None]:
+    """Return what shows a text in place of the one before, below the notebook's cell."""
+    shown = import_module("IPython.display")
+
+    def text(line: str) -> dict[str, str]:
+        return {"text/plain": line}
+
+    handle = shown.display(text("…"), raw=True, display_id=True)
+    return lambda line: handle.update(text(line), raw=True)
 
 
 @contextmanager

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 import os
+import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 Start = Callable[..., "subprocess.Popen[str]"]
 """Starts `biolmm ARGUMENTS`, with the environment given by name."""
@@ -65,7 +73,52 @@ def thread_limits(item: int) -> list[str | None]:
     return [os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")]
 
 
-def wait_for(pattern: str, folder: Path, seconds: float = 60) -> None:
+def large(item: int, n_bytes: int) -> NDArray[np.uint8]:
+    """Return an array that a worker keeps."""
+    return np.full(n_bytes, item, np.uint8)
+
+
+_heard: list[str] = []
+
+
+class _Ear(logging.Handler):
+    """Keeps what Dask says of spilling."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _heard.append(record.getMessage())
+
+
+def limit_files(n_bytes: int | None) -> list[str]:
+    """Let this process write files of at most this size, as on a disk that is full; None: of any size.
+
+    Returns what it said of spilling since the last call.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard if n_bytes is None else n_bytes, hard))
+    logging.getLogger("distributed.spill").handlers[:] = [_Ear()]
+    said = _heard[:]
+    _heard.clear()
+    return said
+
+
+def hang_up(dask_worker: Any) -> None:
+    """Lose the connection to the scheduler."""
+    dask_worker.batched_stream.comm.abort()
+
+
+def other_version(number: str | None) -> None:
+    """Make this process claim another version of biolmm, or have no such module; None: as it is."""
+    sys.modules.pop("biolmm.parcels", None)
+    if number == "":
+        sys.modules["biolmm.parcels"] = None  # type: ignore[assignment]
+        return
+    parcels = importlib.import_module("biolmm.parcels")
+    if number is not None:
+        claimed = {**parcels.versions(), "biolmm": number}
+        parcels.versions = lambda: claimed  # type: ignore[assignment]
+
+
+def wait_for(pattern: str, folder: Path, seconds: float = 180) -> None:
     """Wait until a file of this name is in a folder."""
     deadline = time.monotonic() + seconds
     while not any(folder.glob(pattern)):

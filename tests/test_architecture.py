@@ -18,7 +18,7 @@ DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT /
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "schema"),
     ("contigs", "places"),
-    ("memory", "atomic", "regions"),
+    ("memory", "processors", "parcels", "atomic", "regions"),
     ("chunks", "stages", "hwe"),
     ("linalg", "files", "results", "mirror", "cluster"),
     ("store", "cohort", "plots"),
@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("loco", "components", "heritability", "sumstats"),
     ("association", "prediction", "exact"),
     ("pipeline", "accessor"),
+    ("reanalysis",),
     ("cli_text", "terminal"),
     ("cli",),
 )

@@ -66,7 +66,7 @@ def test_tasks_go_to_the_client_that_is_there(monkeypatch: pytest.MonkeyPatch) -
         with Client(cluster):
             assert map_tasks(worker_name, [1]) == [0]
         map_tasks(abs, [1])
-    assert seen == ["threads", "threads"]
+    assert seen == [chunks.run_in_threads, chunks.run_in_threads]
 
 
 # With each scheduler

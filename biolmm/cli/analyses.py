@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from biolmm.cli.options import (
+    arithmetic_options,
     cohort_inputs,
     filter_options,
     genotype_inputs,
@@ -23,8 +24,10 @@ from biolmm.cli.options import (
 )
 from biolmm.cli.root import cli
 from biolmm.cli.shared import PATH, budget_bytes, print_plans, working
+from biolmm.cli.where import cluster_option
 
 if TYPE_CHECKING:
+    from biolmm.memory import StagePlan
     from biolmm.pipeline import AnalysisConfig
     from biolmm.results.record import RunRecord
 
@@ -37,8 +40,10 @@ if TYPE_CHECKING:
 @scan_options
 @method_option
 @grm_option
+@arithmetic_options
 @output
 @resources
+@cluster_option
 def gwas(**options: Any) -> None:
     """Genotypes and traits to mixed-model associations: convert, fit, scan, report."""
     from biolmm.pipeline import run_gwas
@@ -46,7 +51,7 @@ def gwas(**options: Any) -> None:
 
     config = analysis_config(options)
     if options["plan"]:
-        print_plans(plan_only(config), options["memory"])
+        _print_analysis(config, plan_only(config, leads=options["plan_leads"]), options)
         return
     with working():
         record = run_gwas(config, overwrite=options["overwrite"])
@@ -58,8 +63,10 @@ def gwas(**options: Any) -> None:
 @filter_options
 @cohort_inputs
 @model_options
+@arithmetic_options
 @output
 @resources
+@cluster_option
 def fit(**options: Any) -> None:
     """Fit the null model: heritability of every trait and the left-out predictors."""
     from biolmm.pipeline import run_fit
@@ -67,7 +74,7 @@ def fit(**options: Any) -> None:
 
     config = analysis_config(options)
     if options["plan"]:
-        print_plans(plan_only(config, scan=False), options["memory"])
+        _print_analysis(config, plan_only(config, scan=False), options)
         return
     with working():
         run_fit(config, overwrite=options["overwrite"])
@@ -81,8 +88,10 @@ def fit(**options: Any) -> None:
 @click.option("--loco/--no-loco", default=None, help="Leave the tested variant's contig out; by default as fitted.")
 @scan_options
 @method_option
+@arithmetic_options
 @output
 @resources
+@cluster_option
 def scan(loco: bool | None, **options: Any) -> None:
     """Test variants with a model that was fitted before."""
     from biolmm.pipeline import run_scan_only
@@ -90,7 +99,8 @@ def scan(loco: bool | None, **options: Any) -> None:
 
     config = analysis_config(options)
     if options["plan"]:
-        print_plans(plan_scan_only(config, options["model"], loco=loco), options["memory"])
+        plans = plan_scan_only(config, options["model"], loco=loco, leads=options["plan_leads"])
+        _print_analysis(config, plans, options)
         return
     with working():
         record = run_scan_only(config, options["model"], loco=loco, overwrite=options["overwrite"])
@@ -146,10 +156,17 @@ def analysis_config(options: dict[str, Any]) -> AnalysisConfig:
         resources=Resources(
             threads=options["threads"], memory_bytes=budget_bytes(options["memory"]), scratch=options["scratch"]
         ),
-        **given("method", "n_pcs", "known_model", "grm", "ld_scores"),
+        **given("method", "n_pcs", "known_model", "grm", "ld_scores", "precision", "device"),
         ssf="ssf" in options.get("formats", ()),
         command=shlex.join(["biolmm", *sys.argv[1:]]),
     )
+
+
+def _print_analysis(config: AnalysisConfig, plans: list[StagePlan], options: dict[str, Any]) -> None:
+    """Print a plan with the time that it takes, by the rates of this machine."""
+    from biolmm.pipeline.preview import measured_machine
+
+    print_plans(plans, options["memory"], measured_machine(config, plans), config.resources.threads)
 
 
 def _print_h2(out: Path) -> None:

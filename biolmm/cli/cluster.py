@@ -1,50 +1,40 @@
-"""`biolmm run` and `biolmm worker`, and the option `--cluster` of heavy commands."""
+"""`biolmm run` and `biolmm worker`."""
 
 from __future__ import annotations
 
-import functools
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import ExitStack
+from typing import Any
 
 import click
 
 from biolmm.cli.options import together
 from biolmm.cli.root import cli
+from biolmm.cli.where import (
+    ADDRESSES,
+    FOLDER,
+    cluster_options,
+    connected,
+    expected,
+    local_options,
+    reported,
+    tls_option,
+)
 from biolmm.errors import ParameterError
 
-if TYPE_CHECKING:
-    from biolmm.cluster.options import ClusterOptions
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-FOLDER = click.Path(path_type=Path)
-_TARGET_HELP = (
-    "local: processes on this machine; slurm: this srun step, or jobs through dask-jobqueue; kubernetes: this Indexed Job; "
-    "tcp://… or tls://…: a scheduler that is there; NAME.json: its scheduler file; threads: this process."
-)
 _target = click.option("--cluster", "target", metavar="TARGET", default="auto", show_default=True,
-                       help=f"Where to run. {_TARGET_HELP} auto: the ranks of this step or Job, else threads.")  # fmt: skip
-_local = together(
-    click.option("--workers", type=int, metavar="N", help="Worker processes or jobs; one a processor by default."),
-    click.option("--threads-per-worker", type=int, metavar="N", default=1, show_default=True,
-                 help="Tasks at a time in a worker of local or slurm."),
-    click.option("--worker-memory", metavar="SIZE", help="Limit of each worker, such as 8GiB; its share by default."),
-    click.option("--spill", type=FOLDER, metavar="FOLDER", help="Fast local disk for what does not fit a worker's memory."),
-)  # fmt: skip
+                       help="Where to run. local: processes on this machine; slurm: this srun step, or jobs through "
+                       f"dask-jobqueue; kubernetes: this Indexed Job; {ADDRESSES} auto: the ranks of this step or Job, else "
+                       "threads.")  # fmt: skip
 _network = together(
     click.option("--run-directory", type=FOLDER, metavar="FOLDER",
                  help="Shared folder of this run, private to the user: certificates, and where the leader is."),
     click.option("--leader", metavar="HOST[:PORT]", help="The leader's name, where the ranks share no folder."),
     click.option("--host", metavar="ADDRESS", help="Address to listen on; by default that of the default route."),
     click.option("--interface", metavar="NAME", help="Network interface to listen on, such as ib0."),
-    click.option("--tls-directory", type=FOLDER, metavar="FOLDER",
-                 help="Certificates to use: ca.pem cert.pem key.pem, or ca.crt tls.crt tls.key. By default made for the run."),
+    tls_option,
     click.option("--insecure", is_flag=True, help="Allow addresses beyond this machine without TLS."),
     click.option("--leader-timeout", type=float, metavar="SECONDS", default=900.0, show_default=True,
                  help="A worker that finds no leader for so long exits with 69."),
@@ -53,9 +43,9 @@ _network = together(
 )  # fmt: skip
 
 
-@cli.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@cli.command(cls=click.Command, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @_target
-@_local
+@local_options
 @_network
 @click.option("--port", type=int, metavar="N", help="Port of the leader; 8786 with --leader, else any.")
 @click.option("--tls", is_flag=True, help="Encrypt on this machine too: where other users log in.")
@@ -87,59 +77,14 @@ def run(context: click.Context, /, command: tuple[str, ...], **options: Any) -> 
     sys.exit(code)
 
 
-@cli.command()
-@_local
+@cli.command(cls=click.Command)
+@local_options
 @_network
 def worker(**options: Any) -> None:
     """Work for a run on other machines: what the ranks above 0 of `biolmm run` do."""
     from biolmm.cluster.worker import work
 
-    sys.exit(work(_cluster_options(options)))
-
-
-def cluster_option(command: Command) -> Command:
-    """Add `--cluster` and the size of its workers to a command, which then runs on that cluster."""
-
-    @click.option("--cluster", "target", metavar="TARGET", default="threads", show_default=True,
-                  help=f"Where to run. {_TARGET_HELP}")  # fmt: skip
-    @_local
-    @functools.wraps(command)
-    def wrapped(*arguments: Any, target: str, **options: Any) -> Any:
-        mine = {name: options.pop(name) for name in ("workers", "threads_per_worker", "worker_memory", "spill")}
-        from biolmm.cluster.signals import draining
-
-        with draining(), _on(target, mine):
-            return command(*arguments, **options)
-
-    return wrapped  # type: ignore[return-value]
-
-
-@contextmanager
-def _on(target: str, given: dict[str, Any], report: Path | None = None) -> Iterator[None]:
-    """Be connected to a cluster inside the block, unless the target is this process."""
-    from biolmm.cluster.options import check_target
-
-    if check_target(target) in ("threads", "auto"):
-        if report is not None:
-            raise ParameterError("--performance-report needs a cluster: name one with --cluster.")
-        yield
-        return
-    from biolmm.cluster import connect
-
-    with connect(target, _cluster_options(given)), _reported(report):
-        yield
-
-
-@contextmanager
-def _reported(file: Path | None) -> Iterator[None]:
-    """Write Dask's performance report of the block."""
-    if file is None:
-        yield
-        return
-    from biolmm.cluster.report import performance_report_to
-
-    with performance_report_to(file):
-        yield
+    sys.exit(work(cluster_options(options)))
 
 
 def _run(options: dict[str, Any], words: list[str]) -> int:
@@ -160,23 +105,23 @@ def _run(options: dict[str, Any], words: list[str]) -> int:
     if rank is not None and rank.source == "kubernetes" and options["port"] is None:
         options["port"] = PORT  # what network policies let through
     with ExitStack() as stack:
-        stack.enter_context(expected_workers(options["workers"], options["threads_per_worker"]))
+        stack.enter_context(expected_workers(*expected(target, options)))
         if "--plan" in words or "--help" in words:
             return _exit_code(words)
         if rank is not None and not rank.leads:
             from biolmm.cluster.worker import work
 
-            return work(_cluster_options(options))
+            return work(cluster_options(options))
         if not sys.stderr.isatty():
             stack.enter_context(progress_lines(seconds))
         stack.enter_context(draining())
         if rank is None:
-            stack.enter_context(_on(target, options, report))
+            stack.enter_context(connected(target, options, report))
             return _exit_code(words)
         from biolmm.cluster.leader import lead
 
-        leader = stack.enter_context(lead(_cluster_options(options)))
-        stack.enter_context(_reported(report))
+        leader = stack.enter_context(lead(cluster_options(options)))
+        stack.enter_context(reported(report))
         code = _exit_code(words)
         from biolmm.cluster.exits import for_schedulers
 
@@ -200,16 +145,6 @@ def _exit_code(words: list[str]) -> int:
         traceback.print_exc()
         return 1
     return 0
-
-
-def _cluster_options(given: dict[str, Any]) -> ClusterOptions:
-    from biolmm.cluster.options import ClusterOptions
-    from biolmm.memory import parse_bytes
-
-    taken = {name: value for name, value in given.items() if name in ClusterOptions.__dataclass_fields__}
-    taken["stay"] = bool(taken.get("stay"))
-    memory = given.get("worker_memory")
-    return ClusterOptions(**taken, memory_bytes=None if memory is None else parse_bytes(memory))
 
 
 def _end(message: str, code: int) -> None:

@@ -13,6 +13,7 @@ import click
 from biolmm.cli.options import cohort_inputs, filter_options, genotype_inputs, output, resources
 from biolmm.cli.root import cli
 from biolmm.cli.shared import PATH, budget_bytes, print_plans, working
+from biolmm.cli.where import cluster_option
 from biolmm.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def _options(command: Any) -> Any:
 @_options
 @output
 @resources
+@cluster_option
 def components(**options: Any) -> None:
     """Estimate many variance components: partitioned heritability, interactions, microbiome, space, families, and more."""
     from biolmm.components.results import results_text

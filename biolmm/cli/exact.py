@@ -19,6 +19,7 @@ from biolmm.cli.options import (
 )
 from biolmm.cli.root import cli
 from biolmm.cli.shared import PATH, print_plans, working
+from biolmm.cli.where import cluster_option
 
 
 @cli.command()
@@ -32,6 +33,7 @@ from biolmm.cli.shared import PATH, print_plans, working
 @grm_option
 @output
 @resources
+@cluster_option
 def sets(set_file: Path, **options: Any) -> None:
     """Test sets of variants, such as genes: their weighted sum, and all of them jointly."""
     from biolmm.pipeline.preview import plan_only

@@ -10,6 +10,7 @@ import click
 from biolmm.cli.options import reading, resources
 from biolmm.cli.root import cli
 from biolmm.cli.shared import PATH, budget_bytes, print_plans, working
+from biolmm.cli.where import cluster_option
 
 
 @cli.command()
@@ -20,6 +21,7 @@ from biolmm.cli.shared import PATH, budget_bytes, print_plans, working
 @click.option("--append", is_flag=True, help="Add the variants, say of another chromosome, to the STORE that is there.")
 @click.option("--overwrite", is_flag=True, help="Replace the store.")
 @resources
+@cluster_option
 def convert(append: bool, **options: Any) -> None:
     """Convert genotype FILES (BED, PGEN, BGEN, VCF, BCF, VCF Zarr; one or one a chromosome) to a STORE."""
     from biolmm.chunks import map_tasks, n_threads, threads
@@ -66,6 +68,7 @@ def info(store: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("store", type=PATH)
 @click.option("--threads", type=int, metavar="N", help="Threads; every available processor by default.")
+@cluster_option
 def verify(store: Path, threads: int | None) -> None:
     """Read everything in a STORE again and say what is damaged."""
     from biolmm.chunks import map_tasks
@@ -92,6 +95,7 @@ def verify(store: Path, threads: int | None) -> None:
 @click.option("--format", "kind", type=click.Choice(["bed", "vcz"]), required=True,
               help="PLINK files OUT.bed, OUT.bim, OUT.fam, or a VCF Zarr store OUT.")  # fmt: skip
 @click.option("--threads", type=int, metavar="N", help="Threads; every available processor by default.")
+@cluster_option
 def export(store: Path, out: Path, kind: str, threads: int | None) -> None:
     """Write a STORE in a format that other programs read; dosages become calls in a .bed."""
     from biolmm.chunks import map_tasks

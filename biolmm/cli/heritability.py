@@ -11,6 +11,7 @@ import click
 from biolmm.cli.options import choosing, resources
 from biolmm.cli.root import cli
 from biolmm.cli.shared import PATH, budget_bytes, print_plans, working
+from biolmm.cli.where import cluster_option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +68,7 @@ def _traits(command: Any) -> Any:
 )
 @click.option("--he-regression", is_flag=True, help="Regress on all pairs of samples as well (small cohorts).")
 @_traits
+@cluster_option
 def h2(**options: Any) -> None:
     """Estimate the heritability of traits from GENOTYPES (a store or files): REML, moments, liability scale, annotations."""
     from biolmm.pipeline.heritability import plan_heritability, run_h2
@@ -87,6 +89,7 @@ def h2(**options: Any) -> None:
 @choosing
 @click.option("--pair", "pairs", nargs=2, multiple=True, metavar="TRAIT TRAIT", help="This pair; repeat. Default: all.")
 @_traits
+@cluster_option
 def rg(**options: Any) -> None:
     """Estimate genetic correlations of traits from GENOTYPES (a store or files): bivariate REML and moments, all pairs."""
     from biolmm.pipeline.heritability import MAP_NAME, plan_heritability, run_rg

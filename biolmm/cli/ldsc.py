@@ -13,6 +13,7 @@ import click
 from biolmm.cli.options import reading, together
 from biolmm.cli.root import cli
 from biolmm.cli.shared import PATH, budget_bytes, print_plans, working
+from biolmm.cli.where import cluster_option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +59,7 @@ THREADS = click.option("--threads", type=int, metavar="N", help="Threads; every 
     "--memory", metavar="SIZE", help="Memory budget, such as 4GiB; three quarters of what is free by default."
 )
 @click.option("--plan", is_flag=True, help="Print bytes and memory, and stop.")
+@cluster_option
 def ld_scores(**options: Any) -> None:
     """LD scores of the autosomal variants of GENOTYPES (a store or files), whole or by annotations."""
     import numpy as np

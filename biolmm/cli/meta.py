@@ -12,6 +12,7 @@ import click
 from biolmm.cli.options import resources
 from biolmm.cli.root import cli
 from biolmm.cli.shared import PATH, budget_bytes, print_plans, working
+from biolmm.cli.where import cluster_option
 
 if TYPE_CHECKING:
     from biolmm.sumstats.analysis import MetaOptions
@@ -127,6 +128,7 @@ def metal(script: Path, out_dir: Path | None, as_metal: bool, memory: str | None
 @click.option("--min-n", type=float, default=0.0, metavar="N", help="Only cells of this sample size.")
 @click.option("--plots/--no-plots", default=True, show_default=True, help="Draw Manhattan and QQ plots.")
 @resources
+@cluster_option
 def meta(**options: Any) -> None:
     """Meta-analyse the studies of STORE, which `biolmm sumstats add` made."""
     from biolmm.chunks import n_threads, threads

@@ -117,12 +117,20 @@ model_options = together(
                  help="Reuse the spectra of an earlier fit of the same samples, covariates and options."),
     click.option("--fixed-h2", type=float, metavar="H2", help="Use this heritability instead of estimating it."),
 )  # fmt: skip
+arithmetic_options = together(
+    click.option("--precision", type=click.Choice(["auto", "float32", "int8", "bfloat16"]), default="auto",
+                 show_default=True, help="Of products with the relatedness matrix; auto: int8 on processors with AVX-512 VNNI, "
+                 "else float32."),
+    click.option("--device", metavar="DEVICE", help="Compute these products with PyTorch there, such as cuda."),
+)  # fmt: skip
 scan_options = together(
     click.option("--format", "formats", type=click.Choice(["parquet", "ssf"]), multiple=True, default=["parquet"],
                  help="ssf writes GWAS-SSF files (gzip TSV) beside the Parquet files."),
     click.option("--exact-leads/--no-exact-leads", default=True, show_default=True, help="Recompute lead variants exactly."),
     click.option("--ld-scores", metavar="PREFIX", help="Regress the statistics on LD scores for the report; @ for the "
                  "chromosome."),
+    click.option("--plan-leads", type=click.FloatRange(min=0), default=3.0, show_default=True, metavar="N",
+                 help="Leads a trait that --plan reckons with: only the scan can tell."),
 )  # fmt: skip
 output = together(
     click.option("--out", type=PATH, required=True, metavar="FOLDER", help="Where the results go."),

@@ -11,6 +11,7 @@ import click
 from biolmm.cli.options import choosing, reading, resources
 from biolmm.cli.root import cli
 from biolmm.cli.shared import PATH, budget_bytes, check_files, listed_samples, open_genotypes, print_plans, working
+from biolmm.cli.where import cluster_option
 
 _OUT = click.option("--out", type=PATH, required=True, metavar="FOLDER", help="Where tables and figures go.")
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace other results in that folder.")
@@ -57,6 +58,7 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace other resul
     help="Passes spent on them at most.",
 )
 @resources
+@cluster_option
 def pca(**options: Any) -> None:
     """Compute principal components of GENOTYPES (a store or files) with their loadings; use variants in little LD."""
     import numpy as np
@@ -117,6 +119,7 @@ def pca(**options: Any) -> None:
 @click.option("--keep", type=PATH, metavar="FILE", help="Only the samples listed.")
 @click.option("--remove", type=PATH, metavar="FILE", help="Not the samples listed.")
 @resources
+@cluster_option
 def project(**options: Any) -> None:
     """Project the people of GENOTYPES (a store or files) on the components of a reference."""
     from biolmm.chunks import threads

@@ -13,6 +13,7 @@ import click
 from biolmm.cli.options import output, reading, resources
 from biolmm.cli.root import cli
 from biolmm.cli.shared import PATH, budget_bytes, check_files, listed_samples, open_genotypes, print_plans, working
+from biolmm.cli.where import cluster_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @click.option("--remove", type=PATH, metavar="FILE", help="Do not score the samples listed.")
 @output
 @resources
+@cluster_option
 def predict(**options: Any) -> None:
     """Predict genetic values and SNP effects from a model, and score the people of GENOTYPES (a store or files)."""
     from biolmm.chunks import threads

@@ -12,6 +12,7 @@ import click
 from biolmm.cli.options import reading, resources
 from biolmm.cli.root import cli
 from biolmm.cli.shared import PATH, budget_bytes, open_genotypes, print_plans, working
+from biolmm.cli.where import cluster_option
 
 if TYPE_CHECKING:
     from biolmm.qc import QcConfig
@@ -48,6 +49,7 @@ def _threshold(name: str, default: float, text: str) -> Any:
 @_threshold("min-male-x-f", 0.8, "F on X above which a sample is a man.")
 @_threshold("max-singleton-deviations", 6.0, "Flag samples with so many robust s.d. more singletons; 0 flags none.")
 @resources
+@cluster_option
 def qc(**options: Any) -> None:
     """Check the quality of GENOTYPES (a store or files): call rates, Hardy-Weinberg, sex, heterozygosity, singletons."""
     from biolmm.chunks import n_threads, threads
@@ -103,6 +105,7 @@ def _qc_config(options: dict[str, Any]) -> QcConfig:
               help="Leave out a region, mhc, long-range-ld or a BED file of regions; repeat.")  # fmt: skip
 @BUILD
 @resources
+@cluster_option
 def prune(**options: Any) -> None:
     """Choose nearly independent variants of GENOTYPES (a store or files), for --model-extract."""
     import numpy as np

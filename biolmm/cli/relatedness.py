@@ -12,6 +12,7 @@ import click
 from biolmm.cli.options import choosing, resources
 from biolmm.cli.root import cli
 from biolmm.cli.shared import PATH, budget_bytes, print_plans, working
+from biolmm.cli.where import cluster_option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     help="Write OUT.grm.bin, .grm.N.bin and .grm.id, or OUT.rel.bin (double, or single precision) too; repeat.",
 )
 @resources
+@cluster_option
 def grm(**options: Any) -> None:
     """Write the relatedness matrix of GENOTYPES (a store or files) to OUT.zarr, in tiles; goes on where it was stopped.
 
@@ -98,6 +100,7 @@ def grm(**options: Any) -> None:
     "--training", type=PATH, metavar="FILE", help="With --pcs: the unrelated samples that frequencies are fitted on."
 )
 @resources
+@cluster_option
 def relatives(**options: Any) -> None:
     """List the pairs of related samples of GENOTYPES, their kinship (KING-robust) and degree."""  # fmt: skip
     from biolmm.chunks import threads

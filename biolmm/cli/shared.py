@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from biolmm.cluster.cost import Machine
     from biolmm.memory import StagePlan
     from biolmm.store.data import GenotypeData
 
@@ -104,13 +105,21 @@ def check_files(data: GenotypeData) -> None:
         check_unchanged(data)
 
 
-def print_plans(plans: list[StagePlan], memory: str | None) -> None:
-    """Print every stage, then refuse what does not fit."""
+def print_plans(
+    plans: list[StagePlan], memory: str | None, machine: Machine | None = None, threads: int | None = None
+) -> None:
+    """Print every stage, its time where the rates of a machine are given, then refuse what does not fit."""
     from biolmm.cli_text import plan_text
 
     click.echo(plan_text(plans))
-    shares = sys.modules.get("biolmm.cluster.plan")  # loaded by `biolmm run`
-    if shares is not None and (text := shares.workers_text(plans)):
-        click.echo(text)
+    if machine is not None:
+        from biolmm.chunks import n_threads
+        from biolmm.cluster.plan import threads_text, workers_text
+
+        click.echo(workers_text(plans, machine) or threads_text(plans, machine, threads or n_threads()))
+    else:
+        shares = sys.modules.get("biolmm.cluster.plan")  # loaded by `biolmm run`
+        if shares is not None and (text := shares.workers_text(plans)):
+            click.echo(text)
     for plan in plans:
         plan.check(budget_bytes(memory))

@@ -9,6 +9,7 @@ import click
 from biolmm.cli.options import resources
 from biolmm.cli.root import cli
 from biolmm.cli.shared import PATH, budget_bytes, numbers, print_plans, working
+from biolmm.cli.where import cluster_option
 
 
 @cli.command()
@@ -41,6 +42,7 @@ from biolmm.cli.shared import PATH, budget_bytes, numbers, print_plans, working
 @click.option("--chunk-variants", type=int, metavar="N", help="Variants of a chunk, a multiple of 64.")
 @click.option("--bed", is_flag=True, help="Write PLINK files too.")
 @resources
+@cluster_option
 def simulate(**options: Any) -> None:
     """Simulate a realistic cohort into the store OUT, with traits, covariates and the truth beside it."""
     from biolmm.chunks import map_tasks, n_threads, threads

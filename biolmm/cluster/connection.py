@@ -15,6 +15,7 @@ import dask.config
 from distributed import Client, SpecCluster
 from distributed.security import Security
 
+from biolmm.chunks import check_workers
 from biolmm.cluster.options import SCHEMES, ClusterOptions, check_target
 from biolmm.cluster.processes import (
     default_memory_bytes,
@@ -85,12 +86,8 @@ def _local(options: ClusterOptions) -> Iterator[Client]:
         n_workers = default_workers(options)
         memory = options.memory_bytes or default_memory_bytes(n_workers)
         options = options if options.spill else replace(options, spill=folder / "spill")
-        spec = worker_spec(
-            options, n_threads=options.threads_per_worker, memory_bytes=memory, security=security, host=host
-        )
-        log.info(
-            "cluster: %d workers of %d threads, %s each", n_workers, options.threads_per_worker, format_bytes(memory)
-        )
+        spec = worker_spec(options, n_threads=options.tasks_a_worker, memory_bytes=memory, security=security, host=host)
+        log.info("cluster: %d workers of %d threads, %s each", n_workers, options.tasks_a_worker, format_bytes(memory))
         with (
             applied(secure=security is not None),
             SpecCluster(
@@ -101,6 +98,7 @@ def _local(options: ClusterOptions) -> Iterator[Client]:
             ) as cluster,
             Client(cluster) as client,
         ):
+            cluster.adapt(minimum=n_workers, maximum=n_workers)  # replaces what its own parent process does not
             yield client
 
 
@@ -116,6 +114,7 @@ def _remote(target: str, options: ClusterOptions) -> Iterator[Client]:
         security = open_certificates(folder).security()
     refuse_open(address, tls=security is not None, insecure=options.insecure)
     with applied(secure=security is not None), Client(address, security=security or Security()) as client:
+        check_workers(client)
         yield client
 
 
@@ -168,9 +167,7 @@ def job_arguments(options: ClusterOptions, site: dict[str, Any], folder: Path) -
     """
     given = options.memory_bytes is not None or not site.get("memory")
     memory = options.memory_bytes or 4 * 2**30
-    cores, processes = (
-        (options.threads_per_worker, 1) if given else (site.get("cores") or 1, site.get("processes") or 1)
-    )
+    cores, processes = (options.tasks_a_worker, 1) if given else (site.get("cores") or 1, site.get("processes") or 1)
     each = memory if given else parse_bytes(str(site["memory"])) // int(processes)
     exports = [f"export {name}={value}" for name, value in worker_environment(each).items()]
     ours = ["--preload", "biolmm.cluster.preload", "--no-dashboard"]

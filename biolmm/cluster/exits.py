@@ -4,6 +4,7 @@
 |---|---|---|
 | 0 | done | no |
 | 64 | the user's mistake (2 where the command is typed without `run`) | never |
+| 65 | done, but for traits that cannot be analysed (`biolmm reanalyse`) | never |
 | 69 | a worker found no leader in time | yes |
 | 70 | any other failure: a machine, a disk, memory | yes, a few times |
 | 75 | stopped at a checkpoint on SIGTERM or SIGUSR1 | yes: the same command continues |
@@ -16,12 +17,13 @@ DONE = 0
 FAILED = 1
 USER = 2
 USER_NEVER_RETRY = 64
+PARTIAL = 65
 NO_LEADER = 69
 RETRY = 70
 CHECKPOINT = 75
 INTERRUPTED = 130
 
-FINAL = (DONE, USER_NEVER_RETRY)
+FINAL = (DONE, USER_NEVER_RETRY, PARTIAL)
 """After these another attempt would do nothing, or the same."""
 
 
@@ -30,7 +32,7 @@ def for_schedulers(code: int) -> int:
 
     Examples
     --------
-    >>> [for_schedulers(code) for code in (0, 1, 2, 75, 130)]
-    [0, 70, 64, 75, 130]
+    >>> [for_schedulers(code) for code in (0, 1, 2, 65, 75, 130)]
+    [0, 70, 64, 65, 75, 130]
     """
     return {FAILED: RETRY, USER: USER_NEVER_RETRY}.get(code, code)

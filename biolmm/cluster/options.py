@@ -22,7 +22,8 @@ class ClusterOptions:
     workers
         Worker processes (`local`, jobs of `slurm`); by default a process for each processor.
     threads_per_worker
-        Tasks at a time in a worker; each has one BLAS and one numba thread.
+        Tasks at a time in a worker; each has one BLAS and one numba thread. By default one (`local`, jobs of `slurm`), and
+        in the ranks of a step or a Job every processor that they were given.
     memory_bytes
         Limit of each worker; by default its share of the machine, the cgroup or the SLURM allocation.
     spill
@@ -49,7 +50,7 @@ class ClusterOptions:
     """
 
     workers: int | None = None
-    threads_per_worker: int = 1
+    threads_per_worker: int | None = None
     memory_bytes: int | None = None
     spill: Path | None = None
     run_directory: Path | None = None
@@ -72,6 +73,11 @@ class ClusterOptions:
             raise ParameterError(f"leader-timeout is {self.leader_timeout} seconds but must be positive.")
         if self.host and self.interface:
             raise ParameterError("host and interface were both given: an interface stands for its address.")
+
+    @property
+    def tasks_a_worker(self) -> int:
+        """Tasks at a time in each worker that this process starts."""
+        return self.threads_per_worker or 1
 
     @property
     def leader_address(self) -> str | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from distributed import Nanny, Scheduler
-from distributed.security import Security
-
-from biolmm.chunks import available_threads
 from biolmm.cluster.options import ClusterOptions
 from biolmm.memory import CACHE_VARIABLE, available_bytes
+from biolmm.processors import available_threads
+
+if TYPE_CHECKING:
+    from distributed.security import Security
 
 NOWHERE = "127.0.0.1:0"
 """Dask always opens a port for HTTP: on the loopback, with nothing behind it."""
@@ -21,7 +20,7 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NU
 
 def default_workers(options: ClusterOptions) -> int:
     """Return how many worker processes fill this machine."""
-    return options.workers or max(1, available_threads() // options.threads_per_worker)
+    return options.workers or max(1, available_threads() // options.tasks_a_worker)
 
 
 def default_memory_bytes(n_workers: int) -> int:
@@ -56,6 +55,8 @@ def worker_arguments(
 
 def worker_spec(options: ClusterOptions, **arguments: Any) -> dict[str, Any]:
     """Return a worker as `SpecCluster` takes it."""
+    from distributed import Nanny  # only where workers are started: the plan of a run needs no more than sizes
+
     return {"cls": Nanny, "options": worker_arguments(options, **arguments)}
 
 
@@ -63,6 +64,8 @@ def scheduler_spec(
     options: ClusterOptions, *, security: Security | None, host: str | None, port: int = 0
 ) -> dict[str, Any]:
     """Return a scheduler as `SpecCluster` takes it, without a dashboard."""
+    from distributed import Scheduler
+
     return {
         "cls": Scheduler,
         "options": {
@@ -75,10 +78,3 @@ def scheduler_spec(
             "dashboard_address": NOWHERE,
         },
     }
-
-
-def spill_folder(options: ClusterOptions, fallback: Path) -> ClusterOptions:
-    """Return options that name a folder to spill to."""
-    from dataclasses import replace
-
-    return options if options.spill is not None else replace(options, spill=fallback)

@@ -22,7 +22,7 @@ def performance_report_to(file: Path) -> Iterator[None]:
         When bokeh, which draws it, is not installed, or the file has no folder.
     """
     if find_spec("bokeh") is None:
-        raise ParameterError("--performance-report needs bokeh: pip install bokeh.")
+        raise ParameterError("--performance-report needs bokeh: pip install 'biolmm[report]'.")
     if not file.absolute().parent.is_dir():
         raise ParameterError(f"--performance-report: the folder of '{file}' does not exist.")
     with performance_report(filename=str(file)):

@@ -13,20 +13,22 @@ from tempfile import TemporaryDirectory
 
 from distributed import Nanny
 
-from biolmm.chunks import available_threads
 from biolmm.cluster.exits import CHECKPOINT, DONE, FINAL, NO_LEADER
 from biolmm.cluster.options import ClusterOptions
 from biolmm.cluster.processes import default_memory_bytes, worker_arguments
-from biolmm.cluster.ranks import default_run_directory, memory_here, own_address, threads_here
+from biolmm.cluster.ranks import default_run_directory, memory_here, own_address
 from biolmm.cluster.rundir import RunDirectory
 from biolmm.cluster.settings import applied
 from biolmm.cluster.tls import Certificates, is_loopback, open_certificates, refuse_open
 from biolmm.errors import ParameterError
 from biolmm.memory import format_bytes
+from biolmm.processors import available_threads
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
+START_SECONDS = 60.0
+CLOSE_SECONDS = 15.0
 REACH_SECONDS = 5.0
 RETIRE_SECONDS = 10.0
 
@@ -45,8 +47,8 @@ def work(options: ClusterOptions) -> int:
     Returns
     -------
     int
-        0 when the leader has ended (with `stay`: has ended well, or for good), 69 when there is no leader for
-        `leader_timeout` seconds, 75 after SIGTERM.
+        0 when the leader has ended (with `stay`: has ended well, or for good), 69 when there is no leader that takes this
+        worker for `leader_timeout` seconds, 75 after SIGTERM.
     """
     with TemporaryDirectory(prefix="biolmm-") as scratch:
         return asyncio.run(_Work(options, Path(scratch)).run())
@@ -66,7 +68,8 @@ class _Work:
     async def run(self) -> int:
         """Look for a leader, work, and look again."""
         folder = self._folder()
-        self.known = folder.outcome() if folder else None
+        # A folder that was named may be that of an earlier run; one of a SLURM step is of this life of this job.
+        self.known = folder.outcome() if folder and self.options.run_directory else None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
@@ -75,7 +78,6 @@ class _Work:
             address = self._address()
             if address is not None and await _reachable(address):
                 await self._serve(address)
-                self.last_seen = time.monotonic()
             if self._over():
                 return DONE
             if time.monotonic() - self.last_seen > self.options.leader_timeout:
@@ -106,18 +108,23 @@ class _Work:
 
     def _over(self) -> bool:
         """Whether the leader has said that there is nothing more to do."""
-        folder = self._folder()
-        written = folder.outcome() if folder else None
-        said = _outcomes[-1] if _outcomes else written[1] if written is not None and written != self.known else None
+        written = self._left()
+        said = _outcomes[-1] if _outcomes else written[1] if written is not None else None
         _outcomes.clear()
         return said is not None and (said in FINAL or not self.options.stay)
+
+    def _left(self) -> tuple[str, int] | None:
+        """Return what a leader of this worker's time left in the folder when it ended, unless another one has begun."""
+        folder = self._folder()
+        written = folder.outcome() if folder else None
+        return None if written == self.known else written
 
     async def _serve(self, address: str) -> None:
         """Work for one leader until one of the two ends."""
         certificates = self._certificates()
         security = certificates.security() if certificates else None
         refuse_open(address, tls=security is not None, insecure=self.options.insecure)
-        n_threads = threads_here() or available_threads()
+        n_threads = self.options.threads_per_worker or available_threads()
         memory = self.options.memory_bytes or memory_here() or default_memory_bytes(1)
         host = self.options.host or ("127.0.0.1" if is_loopback(address) else own_address())
         options = self.options
@@ -125,21 +132,54 @@ class _Work:
         if options.spill is None:
             arguments["local_directory"] = str(self.scratch)
         with applied(secure=security is not None):
+            nanny = Nanny(address, death_timeout=START_SECONDS, **arguments)
             try:
-                async with Nanny(address, death_timeout=60, **arguments) as nanny:
+                if await self._started(nanny, address):
                     log.info("worker: %d threads, %s, for %s", n_threads, format_bytes(memory), address)
-                    ended = asyncio.ensure_future(nanny.finished())
-                    stopped = asyncio.ensure_future(self.stopping.wait())
-                    await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
-                    if self.stopping.is_set() and not ended.done():
-                        await _retire(nanny)
-                    stopped.cancel()
-            except (OSError, TimeoutError, RuntimeError) as error:  # the leader has gone meanwhile
+                    await self._until_one_ends(nanny)
+                    self.last_seen = time.monotonic()
+            except Exception as error:  # the leader has gone meanwhile, or does not take this worker
                 log.info("worker: lost %s: %s", address, error)
+            finally:
+                await _closed(nanny)
+
+    async def _started(self, nanny: Nanny, address: str) -> bool:
+        """Start a worker process and register it; not to the end when the leader goes, or a stop comes, meanwhile."""
+        starting = asyncio.ensure_future(nanny.start())
+        stopped = asyncio.ensure_future(self.stopping.wait())
+        while not starting.done():
+            await asyncio.wait([starting, stopped], timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            gone = self._left() is not None or self._address() != address or not await _reachable(address)
+            if not starting.done() and (gone or stopped.done()):
+                starting.cancel()
+                await asyncio.wait([starting], timeout=CLOSE_SECONDS)
+                break
+        stopped.cancel()
+        if starting.cancelled() or not starting.done():
+            return False
+        starting.result()
+        return True
+
+    async def _until_one_ends(self, nanny: Nanny) -> None:
+        """Work until the leader has gone or a stop comes; then hand over what the worker holds."""
+        ended = asyncio.ensure_future(nanny.finished())
+        stopped = asyncio.ensure_future(self.stopping.wait())
+        await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if self.stopping.is_set() and not ended.done():
+            await _retire(nanny)
+        stopped.cancel()
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self.stopping.wait(), seconds)
+
+
+async def _closed(nanny: Nanny) -> None:
+    """End the worker process, however far its start has come."""
+    try:
+        await asyncio.wait_for(nanny.close(), CLOSE_SECONDS)
+    except Exception as error:
+        log.info("worker: could not be closed in order: %s", error)
 
 
 async def _retire(nanny: Nanny) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, lapack
 
+from biolmm.chunks import check_stop
 from biolmm.components.problem import Evaluation, FixedEffects, LogLikelihood, Problem, Task
 from biolmm.covariance import Term
 
@@ -126,6 +127,7 @@ class DenseEngine:
 
 def _factor(V: Matrix, Q: Matrix) -> Matrix | None:
     """Return the lower Cholesky factor of `PVP + QQᵀ`, or None when V is not positive definite on the range of P."""
+    check_stop()
     VQ = V @ Q
     half = VQ - 0.5 * Q @ (Q.T @ VQ)
     H = V - half @ Q.T - Q @ half.T + Q @ Q.T
@@ -135,5 +137,6 @@ def _factor(V: Matrix, Q: Matrix) -> Matrix | None:
 
 def _inverse(factor: Matrix) -> Matrix:
     """Return the inverse of the matrix with this factor."""
+    check_stop()
     inverse, _ = lapack.dpotri(factor, lower=1)
     return np.asarray(np.tril(inverse) + np.tril(inverse, -1).T)

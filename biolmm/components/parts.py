@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from biolmm.components.fit import ComponentConfig, choose_solver, fit_components
 from biolmm.components.problem import Problem
 from biolmm.components.results import Component, ComponentFit, ComponentResults
 from biolmm.covariance import Term
+from biolmm.covariance.genetic import GenotypePanel
 from biolmm.stages import Stages, content_hash
+from biolmm.store.checkpoint import checkpointed
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +43,13 @@ class FinishedParts:
         Where they are.
     key
         What the whole analysis depends on.
+    panel
+        Genotypes whose long passes are kept while a part is made, so that a part that was killed goes on.
     """
 
     folder: Path
     key: str
+    panel: GenotypePanel | None = None
 
     def fits(self, about: Any, build: Callable[[], tuple[ComponentFit, ...]]) -> tuple[ComponentFit, ...]:
         """Return the fits of a part, made by `build` unless they are there.
@@ -57,8 +63,13 @@ class FinishedParts:
         """
         key = content_hash(self.key, about)
         stages = Stages(self.folder)
+
+        def make(path: Path) -> None:
+            with self.resuming(key):
+                _write(path, build())
+
         for _ in range(2):
-            path, resumed = stages.run(key, key, lambda path: _write(path, build()))
+            path, resumed = stages.run(key, key, make)
             try:
                 found = _read(path)
             except (OSError, EOFError, ValueError, KeyError, TypeError):
@@ -70,6 +81,16 @@ class FinishedParts:
                 log.info("components: %s were done before", ", ".join(fit.trait for fit in found))
             return found
         raise RuntimeError("a part that was just made cannot be read")
+
+    @contextmanager
+    def resuming(self, name: str) -> Iterator[None]:
+        """Keep the panel's long passes inside the block, so that the same block after a kill takes them up."""
+        if self.panel is None:
+            yield
+            return
+        folder = self.folder / f"{name}.checkpoint"
+        with checkpointed(folder, self.key) as checkpoint, self.panel.resuming(checkpoint):
+            yield
 
 
 def fit_in_parts(

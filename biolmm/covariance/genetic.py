@@ -6,10 +6,11 @@ K_b = Zᵀ diag(w_b) Z / m_b with w_b ≥ 0 the weights of bin b, 0 or 1 in most
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from biolmm.genotypes.operator import GRAM_VARIANTS, MAX_GROUP_BYTES, MIN_GROUP_
 from biolmm.genotypes.source import RowReader
 from biolmm.genotypes.standardised import CodedRows, PartitionTask, StandardisedGenotypes, new_tile, read_blocks
 from biolmm.linalg.blas import add_product
+from biolmm.store.checkpoint import Checkpoint
 
 Code = Literal["additive", "dominance"]
 
@@ -47,6 +49,11 @@ class Output:
     bins: NDArray[np.intp]
     coefficients: NDArray[np.float32]
 
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """Everything that it depends on, one by one, to be hashed."""
+        return self.code, [self.columns.start, self.columns.stop, self.columns.step], self.bins, self.coefficients
+
 
 class GenotypePanel:
     """Genotypes and sets of their variants, whose relatedness matrices share every pass.
@@ -71,6 +78,7 @@ class GenotypePanel:
         self._weights: list[NDArray[np.float32]] = []
         self._stacked = np.empty((0, 0), np.float32)
         self._diagonals: dict[tuple[Code, int], NDArray[np.float64]] = {}
+        self._checkpoint: Checkpoint | None = None
 
     @property
     def n_samples(self) -> int:
@@ -88,6 +96,15 @@ class GenotypePanel:
         if self._stacked.shape[1] != len(self._weights):
             self._stacked = np.column_stack(self._weights)
         return self._stacked
+
+    @contextmanager
+    def resuming(self, checkpoint: Checkpoint) -> Iterator[None]:
+        """Keep long passes inside the block in a checkpoint, and take up those that an earlier process kept there."""
+        before, self._checkpoint = self._checkpoint, checkpoint
+        try:
+            yield
+        finally:
+            self._checkpoint = before
 
     def kernel(self, weights: NDArray[np.floating] | None = None, code: Code = "additive") -> GenotypeKernel:
         """Return the relatedness by some variants, with weights of at least 0, all of them alike by default.
@@ -119,8 +136,13 @@ class GenotypePanel:
     def run(self, X: NDArray[np.float32], outputs: Sequence[Output]) -> NDArray[np.float32]:
         """Add up all outputs in one pass, side by side, (N, Σ r); none of them divided by m."""
         shared = _Shared(self._reader, np.ascontiguousarray(X, np.float32), self.weights, tuple(outputs))
-        Y = sum_tasks(_pass, self._groups(), shared)
-        self._spent(2.0 * X.shape[1] + 2.0 * Y.shape[1])
+
+        def compute() -> NDArray[np.float32]:
+            total = sum_tasks(_pass, self._groups(), shared)
+            self._spent(2.0 * X.shape[1] + 2.0 * total.shape[1])
+            return total
+
+        Y = self._kept("outputs", compute, shared.X, self.weights, *(part for each in outputs for part in each.parts))
         places = np.argsort(np.argsort([output.code for output in outputs], kind="stable"), kind="stable")
         edges = np.concatenate([[0], np.cumsum([o.coefficients.shape[1] for o in shared.ordered])])
         if np.array_equal(places, np.arange(len(outputs))):
@@ -137,8 +159,12 @@ class GenotypePanel:
         """Return the diagonal of a bin's matrix, divided by m, (N,); those of all bins are computed in the same pass."""
         if (code, index) not in self._diagonals:
             shared = _Shared(self._reader, np.empty((self.n_samples, 0), np.float32), self.weights, (), code)
-            found = sum_tasks(_squares, self._groups(), shared)
-            self._spent(2.0 * len(self._weights))
+
+            def compute() -> NDArray[np.float64]:
+                self._spent(2.0 * len(self._weights))
+                return np.asarray(sum_tasks(_squares, self._groups(), shared))
+
+            found = self._kept("diagonals", compute, self.weights, code)
             for each in range(len(self._weights)):
                 self._diagonals[code, each] = found[:, each] / max(self.size(code, each), 1e-300)
         return self._diagonals[code, index]
@@ -147,8 +173,18 @@ class GenotypePanel:
         """Return a bin's matrix, divided by m, (N, N): float32 tiles added in float64; one pass."""
         weights = self._weights[index][:, None]
         shared = _Shared(self._reader, np.empty((self.n_samples, 0), np.float32), weights, (), code)
-        self._spent(float(self.n_samples))
-        return np.asarray(sum_tasks(_gram, self._items(), shared)) / max(self.size(code, index), 1e-300)
+
+        def compute() -> NDArray[np.float64]:
+            self._spent(float(self.n_samples))
+            return np.asarray(sum_tasks(_gram, self._items(), shared))
+
+        return self._kept("dense", compute, weights, code) / max(self.size(code, index), 1e-300)
+
+    def _kept(self, name: str, compute: Callable[[], NDArray[Any]], *inputs: Any) -> NDArray[Any]:
+        """Compute, or take from the checkpoint what an earlier process computed of the same inputs by that name."""
+        if self._checkpoint is None:
+            return compute()
+        return self._checkpoint.product(name, (self._reader.key, *inputs), compute)
 
     @property
     def _reader(self) -> RowReader:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh, eigvalsh
 
+from biolmm.chunks import check_stop
 from biolmm.exact.axis import inverse_coefficients, log_determinant_coefficients
 from biolmm.linalg.operators import Restriction
 
@@ -95,9 +96,11 @@ def decompose(K: Array, restriction: Restriction) -> Eigenbasis:
     Q = restriction.basis[rows]
     part = K[np.ix_(rows, rows)]
     full = None
+    check_stop()
     if Q.shape[1] > 1:
         ones = np.full((len(rows), 1), len(rows) ** -0.5)
         full = _clipped(eigvalsh(_project(part, ones), overwrite_a=True, check_finite=False))
+    check_stop()
     projected = _project(part, Q)
     del part
     apart = max(float(np.abs(np.diag(projected)).sum()), 1e-300)

@@ -28,6 +28,7 @@ from scipy.linalg import cho_solve, cholesky, eigh, solve_triangular
 from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 
+from biolmm.chunks import check_stop
 from biolmm.cohort import Cohort, align_cohort, orthonormal_basis
 from biolmm.errors import SampleMismatchError, TraitError
 from biolmm.exact.blocks import Dosages
@@ -235,12 +236,14 @@ class _Likelihood:
         self.within = within.T @ within
         self.n_evaluations = 0
         self.balanced = bool(np.ptp(records.counts) == 0)
+        check_stop()
         if self.balanced:  # S is diagonal where K is
             self.values, vectors = eigh(K, check_finite=False, driver="evd")
             self.rotated = vectors.T @ self.means
 
     def evaluate(self, ratios: Array) -> tuple[float, Array]:
         """Return −2ℓ without its constant, and its slopes along γ and δ."""
+        check_stop()
         self.n_evaluations += 1
         gamma, delta = ratios
         if self.balanced:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -273,8 +274,14 @@ def block_moments(
             operator.source.reader, X[:, panel], Y if first else Y[:, :0], basis if first else basis[:, :0],
             masks if first else None, J, restrictions, owner[panel],
         ).packed()  # fmt: skip
-        sums, diagonal, basis_squares, forms, cross = sum_tasks(_first_pass, blocks.groups, shared)
-        _spend(operator, shared.packed_columns.shape[1] * 1.0 + (stop - start) * A)
+
+        def add_up(shared: _Shared = shared, n_columns: int = int(stop - start)) -> tuple[NDArray[Any], ...]:
+            _spend(operator, shared.packed_columns.shape[1] * 1.0 + n_columns * A)
+            return sum_tasks(_first_pass, blocks.groups, shared)
+
+        sums, diagonal, basis_squares, forms, cross = operator.kept(
+            "first", add_up, shared.packed_columns, owner[panel], first
+        )
         if first:
             who = np.repeat(np.arange(S), [r.basis.shape[1] for r in restrictions])
             for s in range(S):
@@ -283,18 +290,32 @@ def block_moments(
         projected = _project(sums, restrictions, owner[panel])
         _take_whole(found, sums, projected, X[:, panel], owner[panel], weights[panel], exact[panel], probes)
         second = _Second(operator.source.reader, X[:, panel], projected, restrictions, owner[panel], weights[panel])
-        for task, part in zip(blocks.tasks, map_tasks(_second_pass, blocks.tasks, second), strict=True):
-            where = slice(task.first, task.first + len(task.edges) - 1)
-            found.linear[where] += part.linear
-            found.mixed[where] += part.mixed
-            found.inner[where] += part.inner
-        _spend(operator, (stop - start) * (1.0 + A))
+        for whole, part in zip(
+            (found.linear, found.mixed, found.inner),
+            operator.kept("second", partial(_second_sums, operator, blocks, second, found), second.X, projected),
+            strict=True,
+        ):
+            whole += part
     for s in range(S):
         table = np.array(probes[s]).reshape(-1, A * A + A + 1).T
         found.probe_inner.append(table[: A * A].reshape(A, A, -1))
         found.probe_linear.append(table[A * A : -1].reshape(A, -1))
         found.probe_norm.append(table[-1])
     return found
+
+
+def _second_sums(
+    operator: GenotypeOperator, blocks: VariantBlocks, second: _Second, found: BlockMoments
+) -> tuple[NDArray[np.float64], ...]:
+    """Run the second pass; return what it adds to `linear`, `mixed` and `inner`."""
+    linear, mixed, inner = (np.zeros_like(whole) for whole in (found.linear, found.mixed, found.inner))
+    for task, part in zip(blocks.tasks, map_tasks(_second_pass, blocks.tasks, second), strict=True):
+        where = slice(task.first, task.first + len(task.edges) - 1)
+        linear[where] += part.linear
+        mixed[where] += part.mixed
+        inner[where] += part.inner
+    _spend(operator, second.X.shape[1] * (1.0 + blocks.n_components))
+    return linear, mixed, inner
 
 
 def _spend(operator: GenotypeOperator, n_columns: float) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack
 
+from biolmm.chunks import check_stop
 from biolmm.heritability.bivariate import N_PARAMETERS, Evaluation, PairEstimate, fit_pair
 from biolmm.heritability.spectral import start_values
 from biolmm.linalg.operators import Restriction
@@ -80,6 +81,7 @@ class DenseLikelihood:
 
     def evaluate(self, theta: Matrix) -> Evaluation | None:
         """Return −ℓ, its gradient and the average information; None where V is not positive definite."""
+        check_stop()
         first = theta[0] * self.one.values + theta[3]
         last = theta[2] * self.other.values + theta[5]
         if first.min() <= 0 or last.min() <= 0:

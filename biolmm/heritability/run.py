@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from biolmm.chunks import check_stop
 from biolmm.cohort import Cohort
 from biolmm.genotypes.dense import DenseRelatedness
 from biolmm.genotypes.operator import GenotypeOperator
@@ -113,6 +114,7 @@ def densities(operator: GenotypeOperator, model: NullModel) -> dict[int, TraceMe
     nothing = np.zeros((0, 0))
     found = {}
     for s in systems:
+        check_stop()
         restriction = model.restriction(s)
         values = np.linalg.eigvalsh(restriction.project(restriction.project(K).T))[-restriction.rank :]
         found[s] = TraceMeasure(np.maximum(values, 0.0), nothing, nothing, 0, 0.0)

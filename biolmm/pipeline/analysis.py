@@ -26,7 +26,8 @@ from biolmm.pipeline.config import AnalysisConfig
 from biolmm.pipeline.genotypes import AnalysisGenotypes, cohort_sex, open_data
 from biolmm.pipeline.inputs import match_samples, read_cohort, refuse_inside
 from biolmm.pipeline.matrix import GivenMatrix
-from biolmm.pipeline.plan import Shape, plan_analysis, share_memory
+from biolmm.pipeline.plan import plan_analysis, share_memory
+from biolmm.pipeline.shape import Shape
 from biolmm.pipeline.variants import ChosenVariants, choose_variants, scan_variants
 from biolmm.reml.model import MODEL_FOLDER, NullModel, open_model, open_model_store
 from biolmm.results.folder import claim_analysis
@@ -68,7 +69,8 @@ class Analysis:
         version = package_version("biolmm")
         variants = self.operator.source.reader.key
         matrix = None if self.matrix is None else self.matrix.fingerprint
-        return content_hash(version, self.cohort.fingerprint(), variants, fit, self.config.n_pcs, matrix)
+        arithmetic = self.operator.arithmetic.name
+        return content_hash(version, self.cohort.fingerprint(), variants, fit, self.config.n_pcs, matrix, arithmetic)
 
     @property
     def loco_key(self) -> str:
@@ -128,7 +130,8 @@ def prepare_from_model(
 ) -> Analysis:
     """Set up a scan of `config.inputs.genotypes` for the samples of a fitted model."""
     scan = open_data(config.inputs.genotypes, config.inputs)
-    data = AnalysisGenotypes(scan, open_model_store(model, scan))
+    given = open_data(config.inputs.model_genotypes, config.inputs) if config.inputs.model_genotypes else scan
+    data = AnalysisGenotypes(scan, open_model_store(model, scan, given))
     variants = ChosenVariants(
         scan_variants(scan, config.inputs, record), model.dataset["model_variant_index"].values.astype(np.int64)
     )
@@ -148,6 +151,7 @@ def _assemble(
     overwrite: bool,
 ) -> Analysis:
     """Share out the memory, standardise, and claim the folder."""
+    arithmetic = config.arithmetic()
     shape = Shape.of(cohort, data, variants)
     shares = share_memory(config, plan_analysis(config, shape), shape)
     source = ChosenGenotypes.choose(data.model, cohort.sample_index, variants.model, shares.cache_bytes)
@@ -156,7 +160,8 @@ def _assemble(
         record.add_dropped("model variants", f"{option} {getattr(config.model_filters, _field(option)):g}", [], n=n)
     if not model.source.n_variants:
         raise VariantMismatchError(f"No variant of '{data.model.path}' passes the filters of the model: relax them.")
-    operator = GenotypeOperator(model, panel_bytes=shares.panel_bytes)
+    operator = GenotypeOperator(model, panel_bytes=shares.panel_bytes, arithmetic=arithmetic)
+    record.parameters["arithmetic"] = arithmetic.name
     scanned = _scanned(config, cohort, data, variants.scan, model.source)
     matrix = None if config.grm is None else GivenMatrix.open(config.grm, loco=config.fit.loco)
     analysis = Analysis(config, cohort, scanned, operator, record, shares.batch_bytes, known, matrix)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,19 +42,17 @@ from biolmm.files.tables import index_by_sample, read_table
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.source import ChosenGenotypes
 from biolmm.genotypes.standardised import StandardisedGenotypes, standardise
-from biolmm.linalg.probes import row_keys
 from biolmm.memory import Need, StagePlan, default_budget_bytes
 from biolmm.mirror import mirrored
 from biolmm.pipeline.config import AnalysisConfig, Inputs
 from biolmm.pipeline.genotypes import AnalysisGenotypes
+from biolmm.pipeline.kept import with_components
 from biolmm.pipeline.matrix import fingerprint_input
 from biolmm.pipeline.plan import PROCESS_BYTES
 from biolmm.pipeline.variants import choose_variants
-from biolmm.reml.fit import whole_restriction
-from biolmm.reml.spectrum import principal_components
 from biolmm.results.folder import ANALYSIS_JSON, claim_analysis, write_tsv
 from biolmm.results.record import RunRecord, package_version
-from biolmm.stages import content_hash
+from biolmm.stages import Stages, content_hash
 from biolmm.store.data import GenotypeData
 from biolmm.store.open import genotype_store
 from biolmm.store.read import GenotypeStore
@@ -126,9 +125,12 @@ def run_components(config: ComponentAnalysis, *, overwrite: bool = False) -> Com
         data = prepared.data.converted(out, overwrite=overwrite)
         spare = resources.memory_bytes - plan.peak_bytes
         genotypes = _genotypes(config.analysis, prepared, data.model, spare // 2)
-        cohort = _with_components(config.analysis, prepared.cohort, genotypes)
-        finished = FinishedParts(out / PARTS, key)
-        results = _fit(prepared.formula, prepared.sources, cohort, genotypes, config.fit, spare, finished)
+        cohort = prepared.cohort
+        if config.analysis.n_pcs and genotypes is not None:
+            seed = config.analysis.fit.spectrum.seed
+            stages = Stages(out / PARTS)
+            cohort = with_components(stages, key, GenotypeOperator(genotypes), cohort, config.analysis.n_pcs, seed)
+        results = _fit(prepared.formula, prepared.sources, cohort, genotypes, config.fit, spare, out / PARTS, key)
         results = replace(results, settings={**_settings(config, cohort, key), **results.settings})
         write_tsv(out / "components.tsv", results.table)
         write_tsv(out / "fixed.tsv", results.fixed)
@@ -330,17 +332,6 @@ def _genotypes(
     return genotypes
 
 
-def _with_components(analysis: AnalysisConfig, cohort: Cohort, genotypes: StandardisedGenotypes | None) -> Cohort:
-    """Append the principal components that were asked for to the covariates."""
-    if not analysis.n_pcs or genotypes is None:
-        return cohort
-    operator = GenotypeOperator(genotypes)
-    keys = row_keys(cohort.sample_id.tolist())
-    seed = analysis.fit.spectrum.seed
-    pairs = principal_components(operator, keys, whole_restriction(cohort), analysis.n_pcs, seed)
-    return cohort.with_covariates([f"PC{i + 1}" for i in range(analysis.n_pcs)], pairs.vectors)
-
-
 def _fit(
     formula: Formula,
     sources: Sources,
@@ -348,12 +339,15 @@ def _fit(
     genotypes: StandardisedGenotypes | None,
     config: ComponentConfig,
     spare_bytes: int,
-    finished: FinishedParts | None = None,
+    folder: Path | None = None,
+    key: str = "",
 ) -> ComponentResults:
-    """Build the terms and fit them; finished parts are taken as they are."""
+    """Build the terms and fit them; what is finished in the folder is taken as it is."""
     panel = None if genotypes is None else GenotypePanel(genotypes, panel_bytes=max(spare_bytes // 4, 2**26))
-    candidates = build_terms(formula, sources, cohort.sample_id.tolist(), panel, max(spare_bytes, 0))
-    results = fit_candidates(candidates, cohort, config, finished)
+    finished = None if folder is None else FinishedParts(folder, key, panel)
+    with finished.resuming("terms") if finished else nullcontext():
+        candidates = build_terms(formula, sources, cohort.sample_id.tolist(), panel, max(spare_bytes, 0))
+        results = fit_candidates(candidates, cohort, config, finished)
     return replace(results, settings={"formula": str(formula), **results.settings})
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from biolmm.association.setup import ScanConfig
 from biolmm.cohort import CohortConfig
 from biolmm.errors import ParameterError
+from biolmm.genotypes.arithmetic import PRECISIONS, Arithmetic, Precision, arithmetic_of
 from biolmm.genotypes.coding import MaleX
 from biolmm.genotypes.filters import VariantFilters
 from biolmm.memory import default_budget_bytes
@@ -57,6 +58,10 @@ class Inputs:
         How males count on X outside the pseudo-autosomal regions: `0/2` or `0/1`.
     missing_value
         A number that means missing in the tables, such as -9.
+    model_as_of
+        Fingerprint of the model's store before variants were appended to it: the model is made of those that it had.
+    scan_since
+        Fingerprint of the scanned store before variants were appended to it: only those behind are scanned.
     """
 
     genotypes: tuple[Path, ...]
@@ -77,6 +82,8 @@ class Inputs:
     build: str | None = None
     male_x: MaleX = "0/2"
     missing_value: str | None = None
+    model_as_of: str | None = None
+    scan_since: str | None = None
 
     def files(self) -> dict[str, Path]:
         """Return the tables and lists that are given, by name."""
@@ -133,6 +140,14 @@ class AnalysisConfig:
         With the exact methods, a relatedness matrix of biolmm, GCTA or PLINK instead of that of the genotypes.
     ld_scores
         Prefix of LD scores, on which the statistics are regressed for the report.
+    precision
+        Of the products with the relatedness matrix: `auto`, `float32`, `int8` or `bfloat16`; see `arithmetic_of`.
+    device
+        Where PyTorch computes them, such as `cuda`; by default this processor does, without PyTorch.
+    known_gamma
+        Results of the same model whose γ is taken over instead of being measured on the variants that are scanned.
+    report
+        Write `report.html`.
     """
 
     inputs: Inputs
@@ -148,6 +163,10 @@ class AnalysisConfig:
     known_model: Path | None = None
     grm: Path | None = None
     ld_scores: str | None = None
+    precision: Precision = "auto"
+    device: str | None = None
+    known_gamma: Path | None = None
+    report: bool = True
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -155,11 +174,23 @@ class AnalysisConfig:
             raise ParameterError(f"{self.n_pcs} principal components were asked for but must be between 0 and 100.")
         if self.method not in METHODS:
             raise ParameterError(f"There is no method {self.method!r}: use one of {', '.join(METHODS)}.")
+        if self.precision not in PRECISIONS:
+            raise ParameterError(f"There is no precision {self.precision!r}: use one of {', '.join(PRECISIONS)}.")
         if self.grm is not None and self.method not in EXACT_METHODS:
             raise ParameterError(
                 f"--grm is for --method exact and exact-p3d: --method {self.method} makes its matrix of genotypes, see "
                 "--model-genotypes."
             )
+
+    def arithmetic(self) -> Arithmetic:
+        """Return what computes the products with the relatedness matrix on this machine.
+
+        Raises
+        ------
+        ParameterError
+            When the machine cannot do what is asked for.
+        """
+        return arithmetic_of(self.precision, self.device)
 
     def parameters(self) -> dict[str, Any]:
         """Return what `run.json` records."""
@@ -170,6 +201,8 @@ class AnalysisConfig:
             "grm": None if self.grm is None else str(self.grm),
             "ssf": self.ssf,
             "ld_scores": self.ld_scores,
+            "precision": self.precision,
+            "device": self.device,
             "fit": asdict(self.fit),
             "scan": asdict(self.scan),
             "cohort": cohort,

@@ -17,6 +17,7 @@ from biolmm.pipeline.config import Inputs
 from biolmm.store.collection import Collection
 from biolmm.store.convert import convert_collection, plan_convert
 from biolmm.store.data import GenotypeData
+from biolmm.store.earlier import as_of
 from biolmm.store.read import GenotypeStore, is_store
 from biolmm.store.vcz import is_vcz
 
@@ -79,7 +80,8 @@ class AnalysisGenotypes:
                 f"a .sample file was given, {inputs.sample_file}, but no .bgen file that it could belong to."
             )
         scan = open_data(inputs.genotypes, inputs)
-        return cls(scan, open_data(inputs.model_genotypes, inputs) if inputs.model_genotypes else scan)
+        model = open_data(inputs.model_genotypes, inputs) if inputs.model_genotypes else scan
+        return cls(scan, model if inputs.model_as_of is None else as_of(model, inputs.model_as_of))
 
     @property
     def needs_conversion(self) -> bool:

@@ -33,20 +33,21 @@ from biolmm.heritability.run import (
     sampling_of,
 )
 from biolmm.heritability.tables import TABLES, write_table
-from biolmm.linalg.probes import row_keys
 from biolmm.memory import StagePlan, peak_bytes
 from biolmm.pipeline.config import AnalysisConfig
 from biolmm.pipeline.genotypes import AnalysisGenotypes
 from biolmm.pipeline.inputs import read_cohort
-from biolmm.pipeline.plan import Shape, plan_analysis, share_memory
+from biolmm.pipeline.kept import with_components
+from biolmm.pipeline.plan import plan_analysis, share_memory
+from biolmm.pipeline.shape import Shape
 from biolmm.pipeline.variants import NOT_AUTOSOMES, ChosenVariants, scan_variants
-from biolmm.reml.fit import choose_solver, fit_null_model, whole_restriction
+from biolmm.reml.fit import choose_solver, fit_null_model
 from biolmm.reml.model import MODEL_FOLDER, NULL_NAME, NullModel
-from biolmm.reml.spectrum import principal_components
 from biolmm.results.folder import claim_folder
 from biolmm.results.record import RunRecord, package_version
 from biolmm.stages import Stages, content_hash
 from biolmm.store.arrays import open_dataset, save_dataset
+from biolmm.store.checkpoint import checkpointed
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +144,9 @@ class _Running:
     record: RunRecord
     stages: Stages
     key: str
+    """What the null model depends on."""
+    whole: str
+    """What all results depend on."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -160,6 +164,13 @@ class _Running:
         )  # fmt: skip
         log.info("%s: %.1f s, %d passes", name, wall, passes)
 
+    @contextmanager
+    def resumable(self, stage: str, key: str) -> Iterator[None]:
+        """Keep the long passes of a stage while it runs, so that the same stage after a kill takes them up."""
+        folder = self.stages.root / f"{stage}.checkpoint"
+        with checkpointed(folder, key) as checkpoint, self.operator.resuming(checkpoint):
+            yield
+
     def model(self) -> NullModel | None:
         """Fit the null model without predictors, or open it where it is finished; None where only moments are wanted."""
         choices = self.config.choices
@@ -169,7 +180,9 @@ class _Running:
         with self.stage("fit"):
 
             def build(path: Path) -> None:
-                save_dataset(fit_null_model(self.operator, self.cohort, fit).dataset, path)
+                with self.resumable("fit", self.key):
+                    model = fit_null_model(self.operator, self.cohort, fit)
+                save_dataset(model.dataset, path)
 
             path, resumed = self.stages.run(NULL_NAME, self.key, build)
             if resumed:
@@ -188,9 +201,11 @@ def _started(
         prepared = _prepare(config, pairs=pairs)
         shares = share_memory(analysis, prepared.plans, prepared.shape)
         fit = replace(choices.fit, loco=False)
+        arithmetic = analysis.arithmetic()
         key = content_hash(
             package_version("biolmm"), prepared.cohort.fingerprint(), prepared.data.model.fingerprint,
             prepared.variants.tobytes(), asdict(fit), asdict(analysis.model_filters), analysis.n_pcs,
+            arithmetic.name,
         )  # fmt: skip
         whole = content_hash(
             key, {**asdict(choices), "memory_bytes": 0}, [_signature(path) for path in config.annotations],
@@ -204,11 +219,12 @@ def _started(
         genotypes = standardise(source, fit.alpha, fit.scale, analysis.model_filters)
         for option, n in genotypes.filtered.items():
             prepared.record.add_dropped("variants", option, [], n=n)
-        operator = GenotypeOperator(genotypes, panel_bytes=shares.panel_bytes)
+        operator = GenotypeOperator(genotypes, panel_bytes=shares.panel_bytes, arithmetic=arithmetic)
         if operator.n_variants == 0:
             raise VariantMismatchError(f"no variant of '{data.model.path}' passes the filters: relax them.")
-        cohort = _with_components(prepared.cohort, operator, analysis.n_pcs, fit.spectrum.seed)
-        running = _Running(config, cohort, operator, prepared.record, Stages(out / MODEL_FOLDER), key)
+        stages = Stages(out / MODEL_FOLDER)
+        cohort = with_components(stages, key, operator, prepared.cohort, analysis.n_pcs, fit.spectrum.seed)
+        running = _Running(config, cohort, operator, prepared.record, stages, key, whole)
         yield running
         _finish(running, name, whole, data)
 
@@ -216,14 +232,6 @@ def _started(
 def _signature(path: Path) -> tuple[str, int, int]:
     stat = path.stat() if path.exists() else None
     return (str(path), stat.st_size if stat else 0, stat.st_mtime_ns if stat else 0)
-
-
-def _with_components(cohort: Cohort, operator: GenotypeOperator, n_pcs: int, seed: int) -> Cohort:
-    if n_pcs == 0:
-        return cohort
-    keys = row_keys(cohort.sample_id.tolist())
-    pairs = principal_components(operator, keys, whole_restriction(cohort), n_pcs, seed)
-    return cohort.with_covariates([f"PC{i + 1}" for i in range(n_pcs)], pairs.vectors)
 
 
 def _finish(running: _Running, name: str, key: str, data: AnalysisGenotypes) -> None:
@@ -271,7 +279,7 @@ def run_h2(config: HeritabilityAnalysis, *, overwrite: bool = False) -> dict[str
             tables["h2"] = h2_table(model, sampled)
             write_table(out, "h2", tables["h2"])
         if choices.method != "reml" or annotations is not None:
-            with running.stage("haseman-elston"):
+            with running.stage("haseman-elston"), running.resumable("moments", running.whole):
                 moments = collect_moments(operator, cohort, choices, model, annotations)
                 spectra = None if model is None else densities(operator, model)
                 tables["rhe"] = rhe_table(moments, cohort, sampled, model, spectra)
@@ -299,12 +307,12 @@ def run_rg(config: HeritabilityAnalysis, *, overwrite: bool = False) -> dict[str
         model = running.model()
         crossed = None
         if choices.method != "reml":
-            with running.stage("haseman-elston"):
+            with running.stage("haseman-elston"), running.resumable("moments", running.whole):
                 crossed = cross_estimates(collect_moments(operator, cohort, choices, model))
         fits = {}
         if model is not None:
             tables["h2"] = h2_table(model, sampled)
-            with running.stage("pairs of traits"):
+            with running.stage("pairs of traits"), running.resumable("pairs", running.whole):
                 fits = fit_pairs(operator, cohort, model, choices, pairs)
         tables["rg"] = rg_table(cohort, pairs, fits, crossed)
         for name in tables:

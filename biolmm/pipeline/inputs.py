@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from biolmm.cohort import Cohort, align_cohort
@@ -18,12 +20,19 @@ from biolmm.errors import (
 )
 from biolmm.files.lists import read_id_list
 from biolmm.files.tables import read_table
-from biolmm.pipeline.config import AnalysisConfig
+from biolmm.pipeline.config import AnalysisConfig, Inputs
 from biolmm.pipeline.genotypes import AnalysisGenotypes
 from biolmm.pipeline.matrix import GivenMatrix
 from biolmm.reml.fit import FitConfig
 from biolmm.reml.model import MODEL_FOLDER, NullModel, open_model
 from biolmm.reml.spectrum import SpectrumConfig
+
+
+class Tables(NamedTuple):
+    """Tables of traits and covariates as they were read, indexed by sample id."""
+
+    traits: pd.DataFrame
+    covariates: pd.DataFrame | None
 
 
 def read_cohort(config: AnalysisConfig, genotypes: AnalysisGenotypes) -> Cohort:
@@ -36,13 +45,29 @@ def read_cohort(config: AnalysisConfig, genotypes: AnalysisGenotypes) -> Cohort:
     UserError
         When they cannot be read or do not fit, or when more components are asked for than samples can have.
     """
-    inputs = config.inputs
+    return align_tables(config, genotypes, read_tables(config.inputs))
+
+
+def read_tables(inputs: Inputs) -> Tables:
+    """Read the tables of traits and covariates.
+
+    Raises
+    ------
+    UserError
+        When there are no traits, or a table cannot be read.
+    """
     if inputs.traits is None:
         raise ParameterError("no traits were given: pass --traits with a table of traits.")
     traits = read_table(inputs.traits, missing_value=inputs.missing_value)
     covariates = None
     if inputs.covariates is not None:
         covariates = read_table(inputs.covariates, missing_value=inputs.missing_value, default_name="COVAR")
+    return Tables(traits, covariates)
+
+
+def align_tables(config: AnalysisConfig, genotypes: AnalysisGenotypes, tables: Tables) -> Cohort:
+    """Align tables that were read; see `read_cohort`."""
+    inputs, (traits, covariates) = config.inputs, tables
     chosen = replace(
         config.cohort,
         keep=read_id_list(inputs.keep) if inputs.keep else config.cohort.keep,

@@ -16,6 +16,7 @@ from biolmm.association.setup import ScanConfig, prepare_scan
 from biolmm.chunks import threads
 from biolmm.cohort import CohortConfig, align_cohort
 from biolmm.errors import ParameterError
+from biolmm.genotypes.arithmetic import Arithmetic, arithmetic_of
 from biolmm.genotypes.coding import MaleX
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.source import ChosenGenotypes
@@ -45,6 +46,8 @@ def fit(
     covariates: pd.DataFrame | None = None,
     *,
     known: NullModel | None = None,
+    precision: str = "auto",
+    device: str | None = None,
     n_threads: int | None = None,
     **options: Any,
 ) -> NullModel:
@@ -59,6 +62,9 @@ def fit(
         Tables indexed by sample id (or with a column `IID` or `sample_id`); samples are matched by id.
     known
         A model of the same samples and covariates: its spectra are reused for the new traits.
+    precision, device
+        Of products with the relatedness matrix: `float32`, `int8`, or by default what is fastest on this processor; and
+        where PyTorch computes them.
     n_threads
         Threads; every available processor by default.
     **options
@@ -84,9 +90,9 @@ def fit(
     opened = _opened(store)
     cohort = align_cohort(opened.sample_id, traits, covariates, cohort_config)
     with threads(n_threads):
-        operator = _operator(
-            opened, cohort.sample_index, np.flatnonzero(on_autosomes(opened)), fit_config.alpha, fit_config.scale
-        )
+        arithmetic = arithmetic_of(precision, device)
+        autosomes = np.flatnonzero(on_autosomes(opened))
+        operator = _operator(opened, cohort.sample_index, autosomes, fit_config.alpha, fit_config.scale, arithmetic)
         model = fit_null_model(operator, cohort, fit_config, known)
         predictors = solve_predictors(operator, model, loco=fit_config.loco, tolerance=fit_config.loco_tolerance)
     return replace(model, loco=predictors)
@@ -99,6 +105,8 @@ def scan(
     linear: bool = False,
     male_x: MaleX = "0/2",
     build: str | None = None,
+    precision: str = "auto",
+    device: str | None = None,
     n_threads: int | None = None,
 ) -> xr.Dataset:
     """Test every variant of a store against every trait of a fitted model.
@@ -113,6 +121,8 @@ def scan(
         Run the plain regression beside the mixed model.
     male_x, build
         How males count on X, and the reference build, which says where X is pseudo-autosomal.
+    precision, device
+        As `fit`.
     n_threads
         Threads used to estimate γ; computing the Dataset uses Dask's own.
 
@@ -140,7 +150,8 @@ def scan(
     settings = model.settings
     with threads(n_threads):
         variants = model.dataset["model_variant_index"].values
-        operator = _operator(own, cohort.sample_index, variants, settings["alpha"], settings["scale"])
+        arithmetic = arithmetic_of(precision, device)
+        operator = _operator(own, cohort.sample_index, variants, settings["alpha"], settings["scale"], arithmetic)
         source = operator.source
         if opened.fingerprint != own.fingerprint or len(variants) != own.n_variants:
             index = match_samples(opened.sample_id.tolist(), cohort, opened.path)
@@ -160,10 +171,15 @@ def _opened(given: Genotypes) -> GenotypeData:
 
 
 def _operator(
-    store: GenotypeData, samples: np.ndarray[Any, Any], variants: np.ndarray[Any, Any], alpha: float, scale: Any
+    store: GenotypeData,
+    samples: np.ndarray[Any, Any],
+    variants: np.ndarray[Any, Any],
+    alpha: float,
+    scale: Any,
+    arithmetic: Arithmetic,
 ) -> GenotypeOperator:
     source = ChosenGenotypes.choose(store, samples, variants, cache_bytes=default_budget_bytes() * 2 // 3)
-    return GenotypeOperator(standardise(source, alpha, scale))
+    return GenotypeOperator(standardise(source, alpha, scale), arithmetic=arithmetic)
 
 
 def _split(options: dict[str, Any]) -> tuple[CohortConfig, FitConfig]:

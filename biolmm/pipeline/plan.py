@@ -5,65 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from biolmm.association.gamma import N_PAIRED, N_SAMPLED
+from biolmm.association.leads import BATCH
 from biolmm.association.panel import MAF_CLASSES
 from biolmm.chunks import n_threads
-from biolmm.cohort import Cohort
 from biolmm.exact.plan import ExactShape, plan_exact
-from biolmm.genotypes.source import MAX_PARTITIONS
-from biolmm.linalg.krylov import OVERSAMPLING
-from biolmm.memory import Need, StagePlan
+from biolmm.memory import Need, Passes, StagePlan, Work
+from biolmm.pipeline import expected
 from biolmm.pipeline.config import EXACT_METHODS, AnalysisConfig
-from biolmm.pipeline.genotypes import AnalysisGenotypes
-from biolmm.pipeline.variants import ChosenVariants
+from biolmm.pipeline.expected import Blocks
+from biolmm.pipeline.shape import Shape
+from biolmm.reml.density import MIN_PROBES, N_MOMENTS
 from biolmm.reml.fit import choose_solver
-from biolmm.reml.spectrum import MAX_STEPS, MIN_PROBES, RANDOM_STARTS
+from biolmm.reml.probing import MAX_STEPS
+from biolmm.reml.spectrum import MASKED_PRODUCTS, RANDOM_STARTS
 
 PROCESS_BYTES = 600 * 2**20
 """The interpreter with its libraries and kernels; a first run, which compiles them, takes the most."""
 
 STEPS = 12
-"""Lanczos steps that a plan reckons with; the fit takes 6 to 30."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes that decide what an analysis costs."""
-
-    n_samples: int
-    n_variants: int
-    n_scanned: int
-    n_traits: int
-    n_systems: int
-    n_covariates: int
-    n_contigs: int
-    row_bytes: int
-    """Bytes of one of the model's rows."""
-    scan_row_bytes: int
-    chunk_bytes: int
-    """Bytes of the largest chunk of rows that a task holds, over all samples of the genotypes."""
-
-    @classmethod
-    def of(cls, cohort: Cohort, data: AnalysisGenotypes, variants: ChosenVariants) -> Shape:
-        """Measure a cohort and its choice of variants."""
-        masked = sum(not mask.observed.all() for mask in cohort.classes)
-        both = (data.model, data.scan)
-        return cls(
-            n_samples=cohort.n_samples,
-            n_variants=len(variants.model),
-            n_scanned=len(variants.scan),
-            n_traits=cohort.n_traits,
-            n_systems=1 + masked,
-            n_covariates=1 + len(cohort.covariate_names),
-            n_contigs=len(data.model.contig_id),
-            row_bytes=data.model.encoding.row_bytes(cohort.n_samples),
-            scan_row_bytes=data.scan.encoding.row_bytes(cohort.n_samples),
-            chunk_bytes=max(each.chunk_variants * each.encoding.row_bytes(each.n_samples) for each in both),
-        )
-
-    @property
-    def pass_bytes(self) -> int:
-        """Bytes that one pass over the model's variants reads."""
-        return self.n_variants * self.row_bytes
+"""Lanczos steps that the bound on passes reckons with; the fit takes 6 to 30. `expected.py` says how many are likely."""
+PANELS_HELD = 4
+"""Partial results that a pass holds beside one a thread, as `GenotypeOperator` reckons."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +47,22 @@ class MemoryShares:
     batch_bytes: int
 
 
-def plan_analysis(config: AnalysisConfig, shape: Shape, *, scan: bool = True) -> list[StagePlan]:
-    """Return the plan of every stage of an analysis, or of its fit alone (`scan` false)."""
-    solver = choose_solver(config.fit, shape.n_samples, shape.n_variants, shape.n_systems, shape.n_traits)
-    if config.method == "linear-only":
-        return [_plan_scan(config, shape, solver)]
+def plan_analysis(
+    config: AnalysisConfig, shape: Shape, *, scan: bool = True, leads: float = expected.LEADS
+) -> list[StagePlan]:
+    """Return the plan of every stage of an analysis, or of its fit alone (`scan` false), with so many leads a trait."""
     if config.method in EXACT_METHODS:
         return plan_exact(_exact_shape(config, shape), _common(shape))
-    stages = _plan_exact(shape) if solver == "exact" else _plan_stochastic(config, shape)
-    if scan:
-        return [*stages, _plan_scan(config, shape, solver)]
-    return [stage for stage in stages if stage.stage != "gamma"]
+    solver = choose_solver(config.fit, shape.n_samples, shape.n_variants, shape.n_systems, shape.n_traits)
+    mixed = config.method != "linear-only"
+    blocks = Blocks(_width(config, shape, solver) if mixed else 1, config.arithmetic().name)
+    fitted = [] if not mixed else _plan_exact(shape) if solver == "exact" else _plan_stochastic(config, shape, blocks)
+    if not scan:
+        return [stage for stage in fitted if stage.stage != "gamma"]
+    exact = config.scan.exact_leads and mixed and solver != "exact"
+    lead_work = expected.lead_work(config.fit, shape, blocks, leads, exact=exact)
+    found = _plan_leads(shape, lead_work, -(-round(leads * shape.n_traits) // BATCH) if exact else 0)
+    return [*fitted, _plan_scan(config, shape, solver), found, _plan_report(shape)]
 
 
 def share_memory(config: AnalysisConfig, plans: list[StagePlan], shape: Shape) -> MemoryShares:
@@ -106,13 +73,28 @@ def share_memory(config: AnalysisConfig, plans: list[StagePlan], shape: Shape) -
     MemoryBudgetError
         When a stage does not fit even without any cache.
     """
-    budget = config.resources.memory_bytes
     for plan in plans:
-        plan.check(budget)
+        plan.check(config.resources.memory_bytes)
+    return _shares(config, plans, shape)
+
+
+def _shares(config: AnalysisConfig, plans: list[StagePlan], shape: Shape) -> MemoryShares:
     peak = max((plan.peak_bytes for plan in plans), default=PROCESS_BYTES)
-    spare = budget - peak
-    panel = max(min(spare // 4, 2**30), 16 * 4 * shape.n_samples * (n_threads() + 4))
+    spare = config.resources.memory_bytes - peak
+    panel = max(min(spare // 4, 2**30), 16 * 4 * shape.n_samples * (n_threads() + PANELS_HELD))
     return MemoryShares(max(0, spare - panel), panel, max(spare // 2, 2**27))
+
+
+def _width(config: AnalysisConfig, shape: Shape, solver: str) -> int:
+    """Return how many columns a pass has at most."""
+    stages = [] if solver == "exact" else _plan_stochastic(config, shape, Blocks(shape.n_samples))
+    shares = _shares(config, [*stages, _plan_scan(config, shape, solver)], shape)
+    return panel_width(shares.panel_bytes, shape.n_samples)
+
+
+def panel_width(panel_bytes: int, n_samples: int) -> int:
+    """Return how many columns fit in one pass, as `GenotypeOperator` cuts them."""
+    return max(16, int(panel_bytes // ((n_threads() + PANELS_HELD) * n_samples * 4)))
 
 
 def _block(shape: Shape, n_columns: float, itemsize: int = 4) -> int:
@@ -126,52 +108,76 @@ def _common(shape: Shape) -> tuple[Need, ...]:
 
 
 def _stage(
-    shape: Shape, stage: str, n_passes: int, column_passes: float, needs: tuple[Need, ...], products: int = 2
+    shape: Shape, stage: str, n_passes: int, column_passes: float, needs: tuple[Need, ...], work: Work
 ) -> StagePlan:
+    """Plan a stage that makes at most so many passes with so many columns in all, and is expected to do `work`."""
+    columns = column_passes / max(n_passes, 1)
+    widest = max((each.columns for each in work.passes), default=columns)
+    n_passes = max(n_passes, round(n_passes * columns / widest)) if work.passes else n_passes
+    tasks = len(shape.tasks) or max(shape.n_contigs, 1)
     return StagePlan(
         stage=stage,
-        n_tasks=n_passes * min(MAX_PARTITIONS, max(shape.n_contigs, 1)),
+        n_tasks=n_passes * tasks,
         n_passes=n_passes,
         read_bytes=n_passes * shape.pass_bytes,
-        flop=2.0 * products * shape.n_samples * shape.n_variants * column_passes,
-        panel_bytes=_block(shape, column_passes / n_passes),
+        flop=4.0 * shape.n_samples * shape.n_variants * column_passes,
+        panel_bytes=_block(shape, widest),
         needs=(*_common(shape), *needs),
+        work=work,
     )
 
 
-def _plan_stochastic(config: AnalysisConfig, shape: Shape) -> list[StagePlan]:
+def _plan_stochastic(config: AnalysisConfig, shape: Shape, blocks: Blocks) -> list[StagePlan]:
     k = config.fit.spectrum.n_pairs
     products = config.fit.spectrum.max_products
     masked = shape.n_systems - 1
-    width = k + OVERSAMPLING
+    krylov = expected.start_columns(config.fit)
     refined = masked * (k + RANDOM_STARTS)
-    eigen_columns = products * width + 3 * refined
     eigen = _stage(
-        shape, "eigenpairs", products + (3 if masked else 0) + 1, eigen_columns,
-        (Need("Krylov bases and their products", _block(shape, 2 * products * width + 6 * refined, 4)),),
+        shape, "eigenpairs", products + (MASKED_PRODUCTS if masked else 0) + 1,
+        products * krylov + MASKED_PRODUCTS * refined,
+        (Need("Krylov bases and their products", _block(shape, 2 * products * krylov + 6 * refined, 4)),),
+        expected.eigen_work(config.fit, shape, blocks),
     )  # fmt: skip
-    probes = shape.n_systems * MIN_PROBES
     vectors = Need("eigenvectors", _block(shape, shape.n_systems * k))
-    density = _stage(
-        shape, "spectral density", STEPS, STEPS * probes, (vectors, Need("probes", _block(shape, 6 * probes)))
+    columns = N_MOMENTS + shape.n_systems * MIN_PROBES + shape.n_traits
+    held = (
+        vectors,
+        Need("probes", _block(shape, 6 * columns)),
+        Need("Lanczos vectors of the traits", _block(shape, (MAX_STEPS + 6) * shape.n_traits)),
     )
-    kept = Need("Lanczos vectors of the traits", _block(shape, (MAX_STEPS + 6) * shape.n_traits))
-    traits = _stage(shape, "traits", STEPS, STEPS * shape.n_traits, (vectors, kept))
+    recursions = _stage(
+        shape, "probes and traits", STEPS, STEPS * columns, held, expected.recursion_work(config.fit, shape, blocks)
+    )
     groups = (shape.n_contigs if config.fit.loco else 0) + 1
     predictors = Need("predictors", _block(shape, groups * shape.n_traits))
     loco = _stage(
         shape, "loco", 4, shape.n_traits + 3 * groups * shape.n_traits,
         (vectors, predictors, Need("blocks of one trait's left-out systems", _block(shape, 9 * groups))),
+        expected.loco_work(config.fit, shape, blocks),
     )  # fmt: skip
     sampled = len(MAF_CLASSES) * (N_SAMPLED + masked * N_PAIRED)
     gamma = _stage(
-        shape,
-        "gamma",
-        STEPS,
-        STEPS * sampled,
+        shape, "gamma", STEPS, STEPS * sampled,
         (vectors, predictors, Need("sampled variants", _block(shape, 7 * sampled))),
+        expected.gamma_work(config.fit, shape, blocks),
+    )  # fmt: skip
+    return [eigen, recursions, loco, gamma]
+
+
+def _plan_leads(shape: Shape, work: Work, batches: int) -> StagePlan:
+    """Plan the leads: found in the results, and recomputed in batches."""
+    columns = min(BATCH, max((each.columns for each in work.passes), default=0))
+    needs = (Need("leads and their recursions", _block(shape, 9 * columns)),)
+    bound = 2 * STEPS * batches
+    return _stage(shape, "leads", bound, bound * columns, needs, work)
+
+
+def _plan_report(shape: Shape) -> StagePlan:
+    work = Work(
+        shape.n_samples, shape.row_bytes, reported=float(shape.n_scanned) * shape.n_traits, drawn=shape.n_traits
     )
-    return [eigen, density, traits, loco, gamma]
+    return StagePlan(stage="report", needs=(Need("interpreter and libraries", PROCESS_BYTES),), work=work)
 
 
 def _plan_exact(shape: Shape) -> list[StagePlan]:
@@ -221,13 +227,23 @@ def _plan_scan(config: AnalysisConfig, shape: Shape, solver: str) -> StagePlan:
         needs.append(Need("predictors", _block(shape, groups * shape.n_traits)))
     if mixed and solver == "exact":
         needs.append(Need("Cholesky factors", (shape.n_traits + 3) * shape.n_samples**2 * 8))
+    parts = shape.scan_parts or (shape.n_scanned,)
+    tested = Work(
+        n_samples=shape.n_samples,
+        row_bytes=shape.scan_row_bytes,
+        passes=(Passes(1, columns, (parts,), products=1),),
+        from_store=float(shape.n_scanned != shape.n_variants or not mixed),
+        counted=float(shape.n_samples) * shape.n_scanned * (1 + shape.n_used),
+        statistics=float(shape.n_scanned) * shape.n_traits,
+    )
     return StagePlan(
         stage="scan",
-        n_tasks=min(MAX_PARTITIONS, max(shape.n_contigs, 1)),
+        n_tasks=len(parts),
         n_passes=1,
         read_bytes=shape.n_scanned * shape.scan_row_bytes,
         written_bytes=int(60 * shape.n_scanned * shape.n_traits),
         flop=2.0 * shape.n_samples * shape.n_scanned * columns,
         panel_bytes=_block(shape, columns),
         needs=(*_common(shape), *needs),
+        work=tested,
     )

@@ -17,13 +17,14 @@ from biolmm.association.gamma import GammaEstimate
 from biolmm.association.leads import find_leads, patch_leads, recompute_leads
 from biolmm.association.run import run_scan
 from biolmm.association.setup import ScanSetup, prepare_scan
+from biolmm.errors import ParameterError, named
 from biolmm.genotypes.parts import ScanSummary
 from biolmm.linalg.probes import row_keys
 from biolmm.loco import solve_predictors
 from biolmm.pipeline.analysis import Analysis
 from biolmm.pipeline.calibration import calibrate_scan
 from biolmm.reml.fit import fit_null_model, whole_restriction
-from biolmm.reml.model import LOCO_NAME, NULL_NAME, NullModel
+from biolmm.reml.model import LOCO_NAME, MODEL_FOLDER, NULL_NAME, NullModel
 from biolmm.reml.spectrum import principal_components
 from biolmm.results.paths import quote_name
 from biolmm.results.record import RunRecord
@@ -54,12 +55,13 @@ def add_components(analysis: Analysis) -> None:
         return
     whole = whole_restriction(cohort)
     names = [f"PC{i + 1}" for i in range(config.n_pcs)]
-    key = content_hash(analysis.operator.source.reader.key, cohort.covariates.tobytes(), config.n_pcs)
+    operator = analysis.operator
+    key = content_hash(operator.source.reader.key, cohort.covariates.tobytes(), config.n_pcs, operator.arithmetic.name)
     with analysis.stage("principal components") as cost:
 
         def build(path: Path) -> None:
             keys = row_keys(cohort.sample_id.tolist())
-            pairs = principal_components(analysis.operator, keys, whole, config.n_pcs, config.fit.spectrum.seed)
+            pairs = principal_components(operator, keys, whole, config.n_pcs, config.fit.spectrum.seed)
             variables = {
                 "vectors": (("samples", "components"), pairs.vectors),
                 "residuals": ("components", pairs.residuals),
@@ -155,12 +157,13 @@ def prepare_scan_stage(analysis: Analysis, model: NullModel) -> ScanSetup:
     operator = analysis.operator if scan.mixed else None
     if not scan.mixed or model.settings["solver"] == "exact":
         return prepare_scan(analysis.scanned, model, operator, scan)
+    given = None if config.known_gamma is None else known_gamma(config.known_gamma, model)
     with analysis.stage("gamma") as cost:
         known: list[ScanSetup] = []
 
         def build(path: Path) -> None:
             with resumable(analysis, "gamma", analysis.scan_key):
-                setup = prepare_scan(analysis.scanned, model, operator, scan)
+                setup = prepare_scan(analysis.scanned, model, operator, scan, given)
             if setup.gamma is None:
                 raise ValueError("the stochastic solver needs γ")
             known.append(setup)
@@ -183,6 +186,21 @@ def gamma_estimate(dataset: xr.Dataset) -> GammaEstimate:
     names = [str(name) for name in dataset if str(name).startswith("table_")]
     table = pd.DataFrame({name.removeprefix("table_"): dataset[name].values for name in names})
     return GammaEstimate(dataset["gamma"].values, table[["trait", "maf_class", "n_variants", "gamma", "gamma_se"]])
+
+
+def known_gamma(results: Path, model: NullModel) -> GammaEstimate:
+    """Read the γ of earlier results.
+
+    Raises
+    ------
+    ParameterError
+        When there is none for the traits of the model.
+    """
+    path = results / MODEL_FOLDER / "gamma.zarr"
+    found = gamma_estimate(open_dataset(path).load()) if path.is_dir() else None
+    if found is None or list(dict.fromkeys(found.table["trait"])) != model.trait_names:
+        raise ParameterError(f"'{results}' has no γ of {named(model.trait_names)}: measure it, without known_gamma.")
+    return found
 
 
 def scan_stage(analysis: Analysis, setup: ScanSetup) -> ScanSummary:
@@ -237,9 +255,10 @@ def finish(analysis: Analysis) -> RunRecord:
         with analysis.stage("LD score regression"):
             calibrate_scan(config.out, config.ld_scores)
     record.write(config.out)
-    with analysis.stage("report"):
-        from biolmm.report import write_report  # matplotlib is slow to import and only wanted here
+    if config.report:
+        with analysis.stage("report"):
+            from biolmm.report import write_report  # matplotlib is slow to import and only wanted here
 
-        write_report(config.out)
+            write_report(config.out)
     record.write(config.out)
     return record

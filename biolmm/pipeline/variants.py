@@ -15,6 +15,7 @@ from biolmm.pipeline.config import Inputs
 from biolmm.regions import find_regions, in_regions
 from biolmm.results.record import RunRecord
 from biolmm.store.data import GenotypeData
+from biolmm.store.earlier import as_of
 
 NOT_AUTOSOMES = ("X", "Y", "XY", "MT")
 
@@ -67,6 +68,9 @@ def on_autosomes(data: GenotypeData) -> NDArray[np.bool_]:
 def scan_variants(data: GenotypeData, inputs: Inputs, record: RunRecord) -> NDArray[np.int64]:
     """Return the indices of the variants to scan, see `choose_variants`."""
     chosen = _Choice(data, record, "variants")
+    if inputs.scan_since is not None:
+        n_before = as_of(data, inputs.scan_since).n_variants
+        chosen.keep(np.arange(data.n_variants) >= n_before, "scanned before others were appended", record)
     _exclude(chosen, inputs)
     if inputs.extract:
         chosen.keep(_listed(data.variant_id, inputs.extract, record, "--extract"), "not in --extract", record)

@@ -54,6 +54,12 @@ class Checkpoint:
         -----
         Cost: a hash of the inputs; a write where the pass was long, at most about a fifth of its time.
         """
+        return self.products(name, inputs, lambda: (compute(),))[0]
+
+    def products(
+        self, name: str, inputs: tuple[Any, ...], compute: Callable[[], tuple[NDArray[Any], ...]]
+    ) -> tuple[NDArray[Any], ...]:
+        """Return what a pass gives that computes several arrays, as `product` does."""
         path = self.folder / f"{name}-{_hash(inputs)}.zarr"
         kept = _read(path)
         if kept is not None:
@@ -61,7 +67,8 @@ class Checkpoint:
         started = time.perf_counter()
         found = compute()
         seconds = time.perf_counter() - started
-        if seconds >= WORTH_SECONDS and found.nbytes <= seconds * WRITE_SHARE * WRITE_BYTES_PER_SECOND:
+        n_bytes = sum(each.nbytes for each in found)
+        if seconds >= WORTH_SECONDS and n_bytes <= seconds * WRITE_SHARE * WRITE_BYTES_PER_SECOND:
             _write(path, found)
         return found
 
@@ -96,24 +103,25 @@ def _hash(inputs: tuple[Any, ...]) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> NDArray[Any] | None:
-    """Return a product that is there whole; a damaged one is removed."""
+def _read(path: Path) -> tuple[NDArray[Any], ...] | None:
+    """Return products that are there whole; damaged ones are removed."""
     if not path.exists():
         return None
     try:
-        return np.asarray(open_dataset(path)["product"].values)
+        found = open_dataset(path)
+        return tuple(np.asarray(found[f"product_{i}"].values) for i in range(int(found.attrs["n_products"])))
     except (DamagedStoreError, OSError, KeyError, ValueError):
         log.warning("checkpoint: '%s' is damaged; that pass is computed again", path)
         remove(path)
         return None
 
 
-def _write(path: Path, found: NDArray[Any]) -> None:
-    """Write a product aside and rename it; a full disk costs the checkpoint, not the run."""
+def _write(path: Path, found: tuple[NDArray[Any], ...]) -> None:
+    """Write products aside and rename them; a full disk costs the checkpoint, not the run."""
     aside = path.with_name(f".{uuid4().hex}.partial")
     try:
-        dimensions = [f"axis_{i}" for i in range(found.ndim)]
-        save_dataset(xr.Dataset({"product": (dimensions, found)}), aside)
+        arrays = {f"product_{i}": ([f"axis_{i}_{k}" for k in range(each.ndim)], each) for i, each in enumerate(found)}
+        save_dataset(xr.Dataset(arrays, attrs={"n_products": len(found)}), aside)
         aside.replace(path)
     except OSError as error:
         log.warning("checkpoint: a pass could not be kept in '%s': %s", path.parent, error.strerror or error)

@@ -36,7 +36,23 @@ def tables_of(record: dict[str, Any], name: str) -> dict[str, list[dict[str, Any
     return dict(found["tables"])
 
 
-@pytest.mark.parametrize("name", ["kernels", "pass", "scan", "convert", "formats", "grm", "gwas", "grid", "rivals", "meta"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kernels",
+        "pass",
+        "arithmetics",
+        "scan",
+        "convert",
+        "formats",
+        "grm",
+        "gwas",
+        "grid",
+        "rivals",
+        "meta",
+        "scaling",
+    ],
+)
 def test_every_benchmark_has_figures(ran: tuple[dict[str, Any], str, Path], name: str) -> None:
     tables = tables_of(ran[0], name)
     assert tables and all(rows or title.startswith("agreement") for title, rows in tables.items())

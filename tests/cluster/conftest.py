@@ -16,6 +16,16 @@ from running import Disk, simulate
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_figures() -> Iterator[None]:
+    """Draw nothing in this process: figures are made of tables, and take longer than these small analyses."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("biolmm.report.write_report", lambda folder, **_: folder)
+        for module in ("plots.style", "qc.run", "relatedness.pca_files"):
+            patched.setattr(f"biolmm.{module}.to_png", lambda *_: b"")
+        yield
+
+
 @pytest.fixture(scope="session")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Disk:
     """Give a cohort of 150 people, 320 variants and two traits."""

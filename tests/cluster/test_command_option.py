@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from biolmm.chunks import map_tasks, request_stop
-from biolmm.cli.cluster import cluster_option
+from biolmm.cli.where import cluster_option
 from biolmm.cluster import report
 from biolmm.errors import ParameterError, Stopped
 from running import Disk, run_command
@@ -63,7 +63,10 @@ def test_a_report_needs_bokeh_a_folder_and_a_cluster(
     disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "find_spec", lambda _: None)
-    with pytest.raises(ParameterError, match="pip install bokeh"), report.performance_report_to(tmp_path / "r.html"):
+    with (
+        pytest.raises(ParameterError, match=r"pip install 'biolmm\[report\]'"),
+        report.performance_report_to(tmp_path / "r.html"),
+    ):
         pass
     monkeypatch.setattr(report, "find_spec", lambda _: object())
     with pytest.raises(ParameterError, match="does not exist"), report.performance_report_to(tmp_path / "x" / "r.html"):
@@ -71,3 +74,15 @@ def test_a_report_needs_bokeh_a_folder_and_a_cluster(
     done = run_command("run", "--performance-report", tmp_path / "r.html", "--", "info", disk.store)
     assert done.code == 64
     assert "needs a cluster" in done.err
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_report_of_a_run_is_written(disk: Disk, tmp_path: Path) -> None:
+    pytest.importorskip("bokeh")
+    page = tmp_path / "report.html"
+    done = run_command("run", "--cluster", "local", "--workers", "1", "--worker-memory", "500MB", "--performance-report",
+                       page, "--", "verify", disk.store)  # fmt: skip
+    assert done.code == 0, done.err
+    text = page.read_text(encoding="utf-8")
+    assert "<html" in text
+    assert "_check_chunk" in text

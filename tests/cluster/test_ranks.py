@@ -18,7 +18,9 @@ from biolmm.cluster import connect
 from biolmm.cluster.leader import lead
 from biolmm.cluster.options import ClusterOptions
 from biolmm.cluster.ranks import own_address
+from biolmm.cluster.rundir import RunDirectory, private_folder
 from biolmm.cluster.tls import is_loopback, run_certificates
+from biolmm.processors import available_threads
 from faults import Start, wait_for
 from running import Disk, same_statistics
 
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::Depr
 HERE = ("--host", "127.0.0.1")
 
 
-def ended(process: object, code: int, seconds: float = 60) -> str:
+def ended(process: object, code: int, seconds: float = 180) -> str:
     """Check how a process ends; return what it said."""
     _, said = process.communicate(timeout=seconds)  # type: ignore[attr-defined]
     assert process.returncode == code, said  # type: ignore[attr-defined]
@@ -82,12 +84,12 @@ def test_a_worker_without_a_leader_gives_up(start: Start) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    assert "giving up" in ended(start("worker", "--leader", address, "--insecure", "--leader-timeout", 1), 69, 30)
+    assert "giving up" in ended(start("worker", "--leader", address, "--insecure", "--leader-timeout", 1), 69)
 
 
 def test_ranks_that_cannot_meet_are_the_users_mistake(start: Start) -> None:
-    assert "--run-directory" in ended(start("run", "--", "info", "x", JOB_COMPLETION_INDEX="0"), 64, 30)
-    assert "--run-directory" in ended(start("run", "--", "info", "x", JOB_COMPLETION_INDEX="1"), 64, 30)
+    assert "--run-directory" in ended(start("run", "--", "info", "x", JOB_COMPLETION_INDEX="0"), 64)
+    assert "--run-directory" in ended(start("run", "--", "info", "x", JOB_COMPLETION_INDEX="1"), 64)
 
 
 def test_without_the_runs_certificates_nobody_gets_in(tmp_path: Path) -> None:
@@ -118,3 +120,52 @@ def test_an_address_beyond_this_machine_is_bound_with_tls_only() -> None:
         addresses = [client.scheduler.address, *client.scheduler_info()["workers"]]
         assert all(address.startswith(f"tls://{host}:") for address in addresses)
         assert map_tasks(abs, [-1]) == [1]
+
+
+def listening() -> socket.socket:
+    """Open a port that accepts connections and never answers, as a leader that is about to end."""
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+    server.listen(16)
+    return server
+
+
+@pytest.mark.parametrize(("code", "stay"), [(0, True), (64, True), (70, False)])
+def test_a_leader_that_ends_while_a_worker_registers_is_heard(
+    tmp_path: Path, start: Start, code: int, stay: bool
+) -> None:
+    run = RunDirectory(private_folder(tmp_path / "run"))
+    run.withdraw("an earlier one", 0)
+    with listening() as server:
+        run.announce(f"tcp://127.0.0.1:{server.getsockname()[1]}", "this one")
+        worker = start("worker", "--run-directory", run.path, "--insecure", *HERE, *["--stay"] * stay)
+        peer, _ = server.accept()  # it has begun to register
+        peer.close()
+        server.settimeout(30)
+        held = [server.accept()[0]]
+        run.withdraw("this one", code)
+        ended(worker, 0)
+        for connection in held:
+            connection.close()
+
+
+def test_a_worker_that_comes_after_the_end_hears_of_it(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of a SLURM step is of this life of this job: what is in it is not of an earlier run."""
+    monkeypatch.chdir(tmp_path)
+    RunDirectory(private_folder(Path("biolmm-run-7.0.0"))).withdraw("the leader", 64)
+    step = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}
+    ended(start("run", "--insecure", "--", "info", "x", **step), 0)
+
+
+def test_a_worker_has_as_many_threads_as_it_is_told(tmp_path: Path, start: Start) -> None:
+    with lead(ClusterOptions(run_directory=tmp_path / "run", host="127.0.0.1")) as leader:
+        ours = ("worker", "--run-directory", tmp_path / "run", *HERE, "--worker-memory", "400MB")
+        told, free = start(*ours, "--threads-per-worker", 3), start(*ours)
+        leader.client.wait_for_workers(2, timeout=60)
+        threads = [worker["nthreads"] for worker in leader.client.scheduler_info()["workers"].values()]
+        assert sorted(threads) == sorted([3, available_threads()])
+        leader.code = 0
+    ended(told, 0)
+    ended(free, 0)

@@ -7,19 +7,27 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import faults
 from biolmm.chunks import clear_stop, map_tasks, request_stop, sum_tasks, threads
 from biolmm.cluster.signals import draining
+from biolmm.covariance import genetic
 from biolmm.errors import Stopped
 from biolmm.genotypes.operator import GenotypeOperator
+from biolmm.heritability import blocks
+from biolmm.linalg.dense import DenseProjection
+from biolmm.linalg.operators import Restriction
+from biolmm.reml import traits
+from biolmm.reml.traits import exact_eigenpairs
 from biolmm.store import checkpoint
-from running import Disk, run_command, same_statistics
+from running import Disk, run_command, same_statistics, succeed
 
 
 def test_a_stop_finishes_what_is_in_hand_and_begins_nothing(tmp_path: Path) -> None:
@@ -60,13 +68,18 @@ class _Counted:
         self.dies_after = 10**9
         product = GenotypeOperator._product
 
-        def counted(operator: GenotypeOperator, X: NDArray[np.float32], left_out: object) -> NDArray[np.float32]:
+        monkeypatch.setattr(GenotypeOperator, "_product", self.dying(product))
+
+    def dying(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Count the calls of a function, and die instead of some."""
+
+        def counted(*inputs: Any) -> Any:
             if self.n >= self.dies_after:
                 raise _Killed
             self.n += 1
-            return product(operator, X, left_out)  # type: ignore[arg-type]
+            return function(*inputs)
 
-        monkeypatch.setattr(GenotypeOperator, "_product", counted)
+        return counted
 
 
 @pytest.fixture
@@ -75,6 +88,30 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> _Counted:
     monkeypatch.setattr(checkpoint, "WORTH_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "WRITE_BYTES_PER_SECOND", 1e18)
     return _Counted(monkeypatch)
+
+
+def test_a_stop_between_pieces_of_dense_algebra(disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decomposition in hand is finished, the next one does not begin; and so do Cholesky factors."""
+    begun: list[int] = []
+
+    def asked_meanwhile(*arguments: Any) -> Any:
+        begun.append(1)
+        request_stop("in a test")
+        return exact_eigenpairs(*arguments)
+
+    command = ("gwas", *disk.inputs(), "--solver", "exact", "--out", tmp_path / "out")
+    with monkeypatch.context() as patched:
+        patched.setattr(traits, "exact_eigenpairs", asked_meanwhile)
+        try:
+            done = run_command(*command)
+            request_stop()
+            with pytest.raises(Stopped):
+                DenseProjection(np.eye(3), Restriction(np.ones(3, bool), np.ones((3, 1)) / 3**0.5))
+        finally:
+            clear_stop()
+    assert (done.code, len(begun)) == (75, 1)
+    assert "stopped at a checkpoint in a test" in done.err
+    assert run_command(*command).code == 0
 
 
 def gwas_again_and_again(disk: Disk, out: Path, passes: _Counted, step: int) -> int:
@@ -93,12 +130,45 @@ def test_a_killed_fit_is_taken_up_in_the_middle_of_a_stage(disk: Disk, tmp_path:
     """No pass is computed twice, and the bits are those of a run that was left alone."""
     disk.gwas(tmp_path / "alone", "--solver", "stochastic", "--no-exact-leads")
     all_passes, passes.n = passes.n, 0
-    attempts = gwas_again_and_again(disk, tmp_path / "out", passes, step=7)
-    assert attempts > 4
+    attempts = gwas_again_and_again(disk, tmp_path / "out", passes, step=5)
+    assert attempts > 2
     assert passes.n == all_passes
     assert same_statistics(tmp_path / "alone", tmp_path / "out")
     assert (tmp_path / "alone" / "h2.tsv").read_bytes() == (tmp_path / "out" / "h2.tsv").read_bytes()
     assert not list((tmp_path / "out" / "model").glob("*.checkpoint"))
+
+
+OTHERS = {
+    "components": ("components", "{inputs}", "--formula", "genetic + dominance", "--solver", "stochastic",
+                   "--no-test", "--pcs", "1", "--trait", "trait1"),
+    "h2": ("h2", "{store}", "{tables}", "--solver", "stochastic", "--blocks", "10", "--pcs", "1"),
+    "rg": ("rg", "{store}", "{tables}", "--solver", "stochastic", "--method", "reml", "--eigenpairs", "4"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "step"), [("components", 40), ("h2", 7), ("rg", 13)])
+def test_killed_components_and_heritability_are_taken_up(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: _Counted, command: str, step: int
+) -> None:
+    """Passes of all kinds: those of panels of terms, and the two of moments, too."""
+    for owner, name in ((genetic, "sum_tasks"), (blocks, "sum_tasks"), (blocks, "map_tasks")):
+        monkeypatch.setattr(owner, name, passes.dying(getattr(owner, name)))
+    given = {"{inputs}": disk.inputs(), "{store}": (str(disk.store),), "{tables}": disk.inputs()[2:]}
+    words = [part for word in OTHERS[command] for part in given.get(word, (word,))]
+    succeed(*words, "--out", tmp_path / "alone")
+    all_passes, passes.n = passes.n, 0
+    finished, attempts = False, 0
+    while not finished and attempts < 60:
+        attempts, passes.dies_after = attempts + 1, passes.n + step
+        with suppress(_Killed):
+            succeed(*words, "--out", tmp_path / "out")
+            finished = True
+    assert attempts > 1
+    assert passes.n == all_passes
+    tables = {path.name: path.read_bytes() for path in (tmp_path / "alone").glob("*.t*")}
+    assert len(tables) > 1
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in tables} == tables
+    assert not list((tmp_path / "out").rglob("*.checkpoint"))
 
 
 def test_a_damaged_checkpoint_is_computed_again(disk: Disk, alone: Path, tmp_path: Path, passes: _Counted) -> None:
@@ -107,12 +177,12 @@ def test_a_damaged_checkpoint_is_computed_again(disk: Disk, alone: Path, tmp_pat
         disk.gwas(tmp_path / "out", "--solver", "stochastic")
     kept = sorted((tmp_path / "out" / "model" / "fit.checkpoint").glob("*/product-*.zarr"))
     assert len(kept) == 6
-    chunk = next(file for file in (kept[0] / "product").rglob("*") if file.is_file() and file.name != "zarr.json")
+    chunk = next(file for file in (kept[0] / "product_0").rglob("*") if file.is_file() and file.name != "zarr.json")
     content = bytearray(chunk.read_bytes())
     content[len(content) // 2] ^= 1
     chunk.write_bytes(bytes(content))
     (kept[1] / "zarr.json").write_text("")
-    shutil.rmtree(kept[2] / "product")
+    shutil.rmtree(kept[2] / "product_0")
     passes.dies_after = 10**9
     disk.gwas(tmp_path / "out", "--solver", "stochastic")
     assert same_statistics(tmp_path / "out", alone)

@@ -15,8 +15,9 @@ from running import Disk, succeed
 
 
 def planned(text: str) -> dict[str, dict[str, float]]:
-    """Read the printed plan."""
-    header, *lines = (re.split(r"\s{2,}", line.strip()) for line in text.strip().splitlines())
+    """Read the printed plan; its time follows after an empty line."""
+    table = text.strip().split("\n\n")[0]
+    header, *lines = (re.split(r"\s{2,}", line.strip()) for line in table.splitlines())
     assert header == ["stage", "passes", "tasks", "read", "flop", "written", "memory"]
     return {
         line[0]: {"passes": float(line[1].replace(",", "")), "memory": float(parse_bytes(line[6]))} for line in lines
