@@ -25,10 +25,10 @@ from biolmm.genotypes.arithmetic import Arithmetic, Float32, arithmetic_of
 from biolmm.genotypes.operator import GenotypeOperator
 from biolmm.genotypes.source import clear_cache
 from biolmm.genotypes.standardised import PartitionTask, new_tile, read_blocks
-from biolmm.linalg.blas import add_product
 from biolmm.store.read import GenotypeStore
 from suite.cohorts import cohort, operator_of
 from suite.common import Clock, Outcome, Settings, interleaved
+from suite.tiles import each_thread, multiply_tiles
 
 SQUARE = 2_048
 COLUMNS = (1, 4, 8, 16, 32, 64, 128, 256)
@@ -80,9 +80,9 @@ def _measure(operator: GenotypeOperator, r: int, n_threads: int, repetitions: in
             {
                 "pass": lambda: _pass(operator, Float32(), X),
                 "int8": lambda: _pass(operator, fastest, X),
-                "tiles": lambda: _each(pool, n_threads, _multiply_tiles(tasks, n_threads, X)),
-                "unpack": lambda: _each(pool, n_threads, _unpack_tiles(operator, tasks, n_threads)),
-                "square": lambda: _each(pool, n_threads, _multiply_squares),
+                "tiles": lambda: each_thread(pool, n_threads, multiply_tiles(tasks, n_threads, X)),
+                "unpack": lambda: each_thread(pool, n_threads, _unpack_tiles(operator, tasks, n_threads)),
+                "square": lambda: each_thread(pool, n_threads, _multiply_squares),
             },
             repetitions,
         )
@@ -135,33 +135,6 @@ def _bytes(
 def _rest(whole: Clock, tiles: Clock, unpack: Clock) -> float:
     """Share of the pass that is neither unpacking nor multiplying: allocation, scheduling, the reduction."""
     return 1 - (tiles.cpu + unpack.cpu) / whole.cpu
-
-
-def _each(pool: ThreadPoolExecutor, n_threads: int, work: Callable[[int], None]) -> None:
-    list(pool.map(work, range(n_threads)))
-
-
-def _multiply_tiles(tasks: list[PartitionTask], n_threads: int, X: Matrix) -> Callable[[int], None]:
-    """Return the products of every `n_threads`-th task as a pass does them, on one tile that is never refilled."""
-    n, r = X.shape
-
-    def work(thread: int) -> None:
-        tile = new_tile(n)
-        tile[:] = 0.5
-        width = tile.shape[1]
-        Y = np.zeros((n, r), np.float32)
-        for task in tasks[thread::n_threads]:
-            for start in range(0, len(task.tables), len(tile)):
-                b = min(len(tile), len(task.tables) - start)
-                W = np.zeros((b, r), np.float32)
-                for left in range(0, n, width):
-                    right = min(left + width, n)
-                    add_product(W, tile[:b, : right - left], X[left:right])
-                for left in range(0, n, width):
-                    right = min(left + width, n)
-                    add_product(Y[left:right], tile[:b, : right - left], W, transposed=True)
-
-    return work
 
 
 def _unpack_tiles(operator: GenotypeOperator, tasks: list[PartitionTask], n_threads: int) -> Callable[[int], None]:
