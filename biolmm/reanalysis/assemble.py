@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,7 @@ class Assembly:
         """Link and write everything but the comparison with the release before and its record."""
         with saving(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        for name, record in self.traits.items():
-            self._link_parts(name, record)
+        self._link_parts()
         self._write_tables()
         self._link_model()
         self._write_ssf()
@@ -76,14 +76,21 @@ class Assembly:
         self._write_traits()
         return run
 
-    def _link_parts(self, trait: str, record: TraitRecord) -> None:
-        """Link a trait's parts, those of each piece numbered behind those of the one before."""
-        for kind in (ASSOCIATIONS, LINEAR):
-            n_parts: Counter[str] = Counter()
-            for piece in map(self.piece, record.scans):
-                if trait not in list_traits(piece, kind):
-                    continue
-                for _, contig, path in list_parts(piece, trait, kind=kind):
+    def _link_parts(self) -> None:
+        """Link every trait's parts, those of each piece numbered behind those of the one before."""
+
+        @cache
+        def parts_of(piece: str, kind: str) -> dict[str, list[tuple[str, Path]]]:
+            found: dict[str, list[tuple[str, Path]]] = {}
+            folder = self.piece(piece)
+            for trait, contig, path in list_parts(folder, kind=kind) if (folder / kind).is_dir() else []:
+                found.setdefault(trait, []).append((contig, path))
+            return found
+
+        for trait, record in self.traits.items():
+            for kind in (ASSOCIATIONS, LINEAR):
+                n_parts: Counter[str] = Counter()
+                for contig, path in (part for piece in record.scans for part in parts_of(piece, kind).get(trait, [])):
                     link(path, part_path(self.folder / kind, trait, contig, n_parts[contig]))
                     n_parts[contig] += 1
 

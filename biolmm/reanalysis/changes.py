@@ -255,13 +255,15 @@ def expected_sd(se_before: float, se: float, mc_before: float, mc: float, n_befo
     With information I = 1/se² of each, of which the people of both carry I_c, efficient estimates differ with variance
     1/I₀ + 1/I₁ − 2 I_c / (I₀ I₁); information on h² grows as the square of the number of people, so that
     I_c = min(I₀, I₁) (n_c / min(n₀, n₁))². Where one set of people holds the other this is se₀² − se₁² (Hausman 1978).
-    The same people have no such variance. Monte-Carlo errors come on top.
+    The same people have no such variance. Monte-Carlo errors come on top. Without two standard errors it is infinite.
 
     Examples
     --------
     >>> expected_sd(0.05, 0.03, 0.0, 0.0, 1000, 1500, 1000), expected_sd(0.05, 0.05, 0.0, 0.0, 1000, 1000, 1000)
     (0.04, 0.0)
     """
+    if not (0 < se_before < np.inf and 0 < se < np.inf):
+        return float("inf")
     one, other = 1 / se_before**2, 1 / se**2
     common = min(one, other) * (n_both / max(min(n_before, n), 1)) ** 2
     variance = 1 / one + 1 / other - 2 * common / (one * other)

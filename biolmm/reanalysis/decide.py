@@ -101,7 +101,7 @@ def _choice(
         return Choice("compute", changed.get(name, "its values changed"))
     lost = [piece for piece in (record.model, *record.scans) if piece is not None and not has_piece(piece)]
     if lost:
-        return Choice("compute", f"piece {lost[0]} of {previous.name} is gone")
+        return Choice("compute", f"piece {lost[0]} of {previous.name} is gone or damaged")
     return Choice("keep", "unchanged")
 
 

@@ -20,6 +20,7 @@ from biolmm.results.folder import now
 
 log = logging.getLogger(__name__)
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LOCK_NAME = ".reanalysis.lock"
 BEAT_SECONDS = 20.0
 """How often the owner of a lock gives a sign of life."""
@@ -30,7 +31,7 @@ STALE_SECONDS = 180.0
 class BusyError(BiolmmError):
     """Another reanalysis is at work in the same folder; later the same command may go on."""
 
-    exit_code = 75
+    exit_code = 73
 
 
 @contextmanager
@@ -54,7 +55,8 @@ def only_one(out: Path, plan: Path) -> Iterator[None]:
     Notes
     -----
     The system gives a lock back when its owner dies. Where it does so for one machine only, as some network file systems do,
-    an owner elsewhere is known by its signs of life: the time of the lock's file.
+    an owner elsewhere is known by its signs of life: the time of the lock's file. A machine is known by its boot, which
+    containers on it share whatever they are called, and which others that have its name do not.
     """
     path = out / LOCK_NAME
     with saving(path):
@@ -63,11 +65,11 @@ def only_one(out: Path, plan: Path) -> Iterator[None]:
     with file:
         _lock(file, path)
         owner = _owner(file)
-        if owner and owner.get("host") != socket.gethostname() and _age(path) < STALE_SECONDS:
+        if owner and not _is_here(owner) and _age(path) < STALE_SECONDS:
             raise BusyError(_refusal(out, owner, path))
         if owner:
             log.warning("the lock of %s was left by %s, which ended without giving it back.", out, _who(owner))
-        mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": now(), "plan": str(plan)}
+        mine = {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "since": now(), "plan": str(plan)}
         with saving(path):
             _write(file, json.dumps(mine))
         stop = threading.Event()
@@ -93,13 +95,27 @@ def _lock(file: IO[str], path: Path) -> None:
         ) from error
 
 
+def _boot() -> str | None:
+    """Return the identity of this machine since it was started; None where the system has none."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip() or None
+    except (OSError, ValueError):
+        return None
+
+
+def _is_here(owner: dict[str, Any]) -> bool:
+    """Whether an owner is, or was, under the system that has just given the lock: then it is dead."""
+    boot, other = _boot(), owner.get("boot")
+    return owner.get("host") == socket.gethostname() if boot is None or other is None else boot == other
+
+
 def _owner(file: IO[str]) -> dict[str, Any]:
     """Return who wrote the lock; empty when it was given back."""
     file.seek(0)
     try:
         found = json.loads(file.read() or "{}")
     except ValueError:
-        return {"host": socket.gethostname(), "pid": "unknown", "since": "an unknown time"}
+        return {"host": socket.gethostname(), "boot": _boot(), "pid": "unknown", "since": "an unknown time"}
     return found if isinstance(found, dict) else {}
 
 

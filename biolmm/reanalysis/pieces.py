@@ -6,31 +6,31 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from biolmm.atomic import saving, write_json
-from biolmm.errors import VariantMismatchError
+from biolmm.atomic import saving
+from biolmm.errors import Stopped, VariantMismatchError
 from biolmm.pipeline.config import AnalysisConfig, Inputs
 from biolmm.pipeline.genotypes import STORE_NAME
 from biolmm.pipeline.run import run_fit, run_gwas, run_scan_only
 from biolmm.pipeline.variants import scan_variants
 from biolmm.reanalysis.decide import Decision
+from biolmm.reanalysis.inventory import PIECE_JSON, discard, finish, is_finished
 from biolmm.reanalysis.release import PIECES, Release, TraitRecord
 from biolmm.reanalysis.state import Look
 from biolmm.reml.model import MODEL_FOLDER, NULL_NAME
-from biolmm.results.folder import now
+from biolmm.results.folder import OtherAnalysisError
 from biolmm.results.record import RunRecord
 from biolmm.stages import content_hash
 from biolmm.store.arrays import open_dataset
 
 log = logging.getLogger(__name__)
 
-PIECE_JSON = "piece.json"
 _MIXED = ("mixed", "linear")
 """Methods whose models scan further variants later and have a spectrum to reuse; the others have none."""
 
@@ -72,16 +72,42 @@ class Piece:
         """Whether it is there."""
         return is_finished(self.folder)
 
-    def run(self) -> None:
-        """Compute it, or what is left of it."""
+    def run(self, changed: Callable[[], str]) -> None:
+        """Compute it, or what is left of it.
+
+        Parameters
+        ----------
+        changed
+            Says which inputs are not those any more that the piece is named after; empty where all are.
+
+        Raises
+        ------
+        Stopped
+            When some have changed: what was computed, of one or of the other, is removed.
+        """
         log.info("piece %s: %s, %d traits", self.name, self.label, len(self.traits))
+        if (self.folder / PIECE_JSON).exists():
+            log.warning("piece %s has lost files: it is computed again", self.name)
+            discard(self.folder)
+        try:
+            self._compute(overwrite=False)
+        except OtherAnalysisError:  # by a process that was killed before it saw that they had changed
+            log.warning("piece %s was begun with other inputs: it is begun again", self.name)
+            self._compute(overwrite=True)
+        what = changed()
+        if what:
+            discard(self.folder)
+            raise Stopped(
+                f"{what} changed while results were computed from them; the same command begins again with them"
+            )
+        finish(self.folder, label=self.label, traits=self.traits, model=self.model)
+
+    def _compute(self, *, overwrite: bool) -> None:
         self._take_components()
         if self.command == "scan" and self.model is not None:
-            run_scan_only(self.config, self.model)
+            run_scan_only(self.config, self.model, overwrite=overwrite)
         else:
-            (run_fit if self.command == "fit" else run_gwas)(self.config)
-        content = {"label": self.label, "traits": self.traits, "model": self.model, "finished": now()}
-        write_json(self.folder / PIECE_JSON, content)
+            (run_fit if self.command == "fit" else run_gwas)(self.config, overwrite=overwrite)
 
     def _take_components(self) -> None:
         """Link the principal components of the known model, which depend on people, covariates and variants alone."""
@@ -95,16 +121,8 @@ class Piece:
             link(marker, target.with_name(marker.name))
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether a piece is there and finished."""
-    try:
-        return bool(json.loads((folder / PIECE_JSON).read_text(encoding="utf-8"))["finished"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
 def link(source: Path, target: Path) -> None:
-    """Make a file or folder appear in another place: by hard links, or copies where the file system has none.
+    """Make a file or folder appear in another place: by a hard link, or a copy of a file that can have no more.
 
     Files of results are never changed in place, but replaced, so that what one name sees is not changed through the other.
     """
@@ -165,9 +183,10 @@ def plan_work(config: AnalysisConfig, seen: Look, decision: Decision, previous: 
 
 
 def _by_model(names: Iterable[str], previous: Release) -> list[list[str]]:
-    groups: dict[str, list[str]] = {}
+    groups: dict[tuple[str | None, tuple[str, ...]], list[str]] = {}
     for name in names:
-        groups.setdefault(str(previous.traits[name].model), []).append(name)
+        record = previous.traits[name]
+        groups.setdefault((record.model, record.scans[:1]), []).append(name)  # γ is that of the first scan
     return list(groups.values())
 
 
@@ -234,10 +253,11 @@ class _Maker:
         scanned = (self.seen.state.scan.fingerprint, self.seen.state.scan.chunk_variants, since)
         if self.config.method not in _MIXED:
             return self._piece("gwas", label, traits, replace(self.config, inputs=inputs), scanned)
-        model = self.out / PIECES / str(previous.traits[traits[0]].model)
-        has_gamma = since is not None and (model / MODEL_FOLDER / "gamma.zarr").is_dir()
-        config = replace(self.config, inputs=inputs, known_gamma=model if has_gamma else None)
-        return self._piece("scan", label, traits, config, scanned, model=model)
+        record = previous.traits[traits[0]]
+        model, first = self.out / PIECES / str(record.model), self.out / PIECES / record.scans[0]
+        has_gamma = since is not None and (first / MODEL_FOLDER / "gamma.zarr").is_dir()
+        config = replace(self.config, inputs=inputs, known_gamma=first if has_gamma else None)
+        return self._piece("scan", label, traits, config, scanned, first.name if has_gamma else None, model=model)
 
     def _piece(
         self, command: str, label: str, traits: Sequence[str], config: AnalysisConfig, *parts: object,
@@ -245,7 +265,8 @@ class _Maker:
     ) -> Piece:  # fmt: skip
         state = self.seen.state
         hashes = [(name, state.traits[name]) for name in traits]
-        name = content_hash(state.base, command, hashes, None if model is None else model.name, *parts)[:16]
+        arithmetic = config.arithmetic().name  # what one machine has begun another cannot always continue
+        name = content_hash(state.base, command, hashes, None if model is None else model.name, arithmetic, *parts)[:16]
         cohort = replace(config.cohort, trait_names=tuple(traits))
         return Piece(
             name=name,

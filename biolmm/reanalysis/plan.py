@@ -20,6 +20,8 @@ Model = Literal["keep", "refresh"]
 KEYS = ("release", "out", "previous", "model", *COMMANDS)
 BY_DATE, BY_FINGERPRINT = "date", "fingerprint"
 RESERVED = ("pieces", "latest")
+MAX_NAME = 200
+"""Letters of the name of a release: folders have at most 255, with what is put around it while it is made."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -217,6 +219,11 @@ def _name(path: Path, entries: Mapping[str, Entry], key: str) -> str | None:
     if key not in entries:
         return None
     name = _word(path, entries, key)
+    if len(name) > MAX_NAME:
+        raise ParameterError(
+            f"'{path}', line {entries[key].line}: the name of a release has {len(name):,} letters but must have at most "
+            f"{MAX_NAME}."
+        )
     if not _NAME.fullmatch(name) or name in RESERVED:
         raise ParameterError(
             f"'{path}', line {entries[key].line}: {name!r} cannot be the name of a release, which is a folder: use letters, "

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 from biolmm.atomic import remove, saving
 from biolmm.chunks import check_stop, threads
+from biolmm.errors import named
 from biolmm.memory import StagePlan
 from biolmm.pipeline.config import AnalysisConfig
 from biolmm.pipeline.preview import plan_only
 from biolmm.reanalysis.assemble import Assembly
 from biolmm.reanalysis.changes import compare
 from biolmm.reanalysis.decide import Decision, decide
+from biolmm.reanalysis.inventory import is_finished
 from biolmm.reanalysis.lock import only_one
-from biolmm.reanalysis.pieces import Piece, Work, is_finished, plan_work
+from biolmm.reanalysis.pieces import Piece, Work, plan_work
 from biolmm.reanalysis.plan import Plan
 from biolmm.reanalysis.release import LATEST, PIECES, Release, name_of, open_release, previous_of, releases
 from biolmm.reanalysis.report import write_changes
@@ -78,6 +81,7 @@ def foresee(plan: Plan, config: AnalysisConfig) -> Prospect:
     if previous is not None and plan.model == "keep":
         seen = seen.with_model_of(previous.state.model)
 
+    @cache
     def has_piece(name: str) -> bool:
         return is_finished(plan.out / PIECES / name)
 
@@ -113,7 +117,7 @@ def reanalyse(plan: Plan, config: AnalysisConfig) -> Outcome:
     UserError
         For every mistake in the plan and the inputs but those of single traits.
     Stopped
-        When it was asked to stop; the same call continues.
+        When it was asked to stop, or inputs changed while it was at work; the same call continues.
 
     Notes
     -----
@@ -121,14 +125,17 @@ def reanalyse(plan: Plan, config: AnalysisConfig) -> Outcome:
     it depends on. The release's folder appears under its name when it is complete.
     """
     with only_one(plan.out, plan.path), threads(config.resources.threads):
+        _remove_leftovers(plan.out)
         prospect = foresee(plan, config)
         if prospect.same is not None:
             log.info("nothing has changed since release %s", prospect.same.name)
+            if prospect.same is prospect.known[-1]:
+                _point_to(prospect.same.path)
             return Outcome(prospect.same, is_new=False)
         _say(prospect)
         for piece in prospect.missing:
             check_stop()
-            piece.run()
+            piece.run(partial(_changed, plan, config, prospect.seen))
         check_stop()
         return Outcome(_publish(plan, config, prospect), is_new=True)
 
@@ -156,11 +163,46 @@ def _publish(plan: Plan, config: AnalysisConfig, prospect: Prospect) -> Release:
     release.write(aside)
     with saving(path):
         aside.replace(path)
-        link = plan.out / f".{LATEST}.partial"
-        link.unlink(missing_ok=True)
-        link.symlink_to(path.name)
-        link.replace(plan.out / LATEST)
+    _point_to(path)
     return open_release(path)
+
+
+def _point_to(path: Path) -> None:
+    """Make `latest` a link to a release."""
+    latest, aside = path.with_name(LATEST), path.with_name(f".{LATEST}.partial")
+    if latest.is_symlink() and latest.readlink() == Path(path.name):
+        return
+    with saving(latest):
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(path.name)
+        aside.replace(latest)
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Remove what a process that was killed left half-written among releases and pieces; the lock is held."""
+    with saving(out):
+        for path in (*out.glob(".*.partial"), *(out / PIECES).glob(".*.partial")):
+            if path.is_symlink():
+                path.unlink()
+            else:
+                remove(path)
+
+
+def _changed(plan: Plan, config: AnalysisConfig, seen: Look) -> str:
+    """Say which inputs are not any more what they were when they were looked at; empty where all are."""
+    found = look(config, plan.command)
+    now_state, state = found.state, seen.state
+    traits = [name for name in {**state.traits, **now_state.traits}
+              if state.traits.get(name) != now_state.traits.get(name)]  # fmt: skip
+    parts = {
+        "genotypes": found.genotypes.scan.fingerprint != seen.genotypes.scan.fingerprint,
+        "model genotypes": found.genotypes.model.fingerprint != seen.genotypes.model.fingerprint,
+        "people": now_state.samples != state.samples,
+        "covariates": (now_state.covariate_names, now_state.covariates) != (state.covariate_names, state.covariates),
+        f"traits {named(traits)}": bool(traits),
+    }
+    same = replace(now_state, model=state.model).key == state.key  # the model may be that of earlier variants
+    return ", ".join(name for name, differs in parts.items() if differs) or ("" if same else "inputs")
 
 
 def _say(prospect: Prospect) -> None:

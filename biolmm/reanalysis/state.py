@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 
 from biolmm.cohort import Cohort
 from biolmm.errors import TraitError
+from biolmm.files.ldscore_files import SCORE_ENDINGS, find_files
 from biolmm.pipeline.config import AnalysisConfig
 from biolmm.pipeline.genotypes import AnalysisGenotypes
 from biolmm.pipeline.inputs import Tables, align_tables, read_tables
@@ -206,9 +208,21 @@ def _settings(config: AnalysisConfig) -> dict[str, Any]:
     for name in _LISTS:
         path = getattr(config.inputs, name)
         found[f"list.{name}"] = None if path is None else fingerprint_file(path)
+    found["ld_scores"] = None if config.ld_scores is None else _ld_scores(config.ld_scores)
     found["grm"] = None if config.grm is None else GivenMatrix.open(config.grm, loco=config.fit.loco).fingerprint
     plain: dict[str, Any] = json.loads(json.dumps(found, default=str))
     return plain
+
+
+def _ld_scores(prefixes: str) -> str:
+    """Hash the contents of the files of LD scores."""
+    files = [
+        path
+        for prefix in prefixes.split(",")
+        for part, scores in find_files(prefix.strip(), SCORE_ENDINGS)
+        for path in (scores, *(Path(part + ending) for ending in (".l2.M_5_50", ".l2.M")))
+    ]
+    return content_hash([fingerprint_file(path) if path.is_file() else None for path in files])
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

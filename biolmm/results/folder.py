@@ -17,6 +17,10 @@ ANALYSIS_JSON = "analysis.json"
 """Says which analysis a folder belongs to."""
 
 
+class OtherAnalysisError(OutputError):
+    """A folder holds the results, finished or not, of another analysis."""
+
+
 def claim_folder(out: Path, name: str, key: str, owned: Sequence[str] = (), *, overwrite: bool = False) -> None:
     """Make the folder, unless it holds other results under this record's name.
 
@@ -80,8 +84,10 @@ def claim_analysis(
 
     Raises
     ------
+    OtherAnalysisError
+        When the folder holds another analysis.
     OutputError
-        When the folder holds another analysis, or cannot be written to.
+        When it cannot be written to.
     """
     path = out / ANALYSIS_JSON
     if path.exists():
@@ -92,7 +98,7 @@ def claim_analysis(
         if known == identity and not overwrite:
             return True
         if not overwrite:
-            raise OutputError(
+            raise OtherAnalysisError(
                 f"'{out}' holds the results of another analysis (other inputs or options): choose another --out, or pass "
                 "--overwrite to replace them."
             )

@@ -122,6 +122,9 @@ def test_the_expected_spread_of_h2_is_that_of_efficient_estimates() -> None:
     shared = [expected_sd(0.05, 0.04, 0, 0, 800, 1000, n) for n in (0, 200, 400, 800)]
     assert shared == sorted(shared, reverse=True)
     assert verdict(0.1, float("nan")) == "no standard error"
+    for se in (float("inf"), float("nan"), 0.0):
+        assert verdict(0.1, expected_sd(0.05, se, 0, 0, 800, 1000, 800)) == "no standard error"
+        assert verdict(0.1, expected_sd(se, 0.05, 0, 0, 800, 800, 800)) == "no standard error"
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def test_the_documented_plan_is_one(tmp_path: Path) -> None:
         ("out: x\n? [a]\n: b\n", "line 2: a key must be a word"),
         ("out: x\nrelease: ../y\ngwas:\n  traits: t\n", "line 2: '../y' cannot be the name of a release"),
         ("out: x\nrelease: pieces\ngwas:\n  traits: t\n", "line 2: 'pieces' cannot be the name of a release"),
+        (f"out: x\nrelease: {'r' * 201}\ngwas:\n  traits: t\n", "line 2: the name of a release has 201 letters"),
         ("out: x\nmodel: old\ngwas:\n  traits: t\n", "line 2: model is 'old' but must be keep or refresh"),
         ("out: s3://bucket/x\ngwas:\n  traits: t\n", "the folder of releases must be local"),
         ("out: x\ngwas:\n  genotypes: [[a]]\n", "line 3: genotypes must be a list of words or numbers"),
