@@ -18,6 +18,8 @@ from biolmm.linalg.lanczos import Lanczos
 from biolmm.linalg.operators import RestrictedOperator, Restriction
 
 MAX_STEPS = 80
+LEFT = 0.5
+"""An eigenvector of which less is left under a column's matrix is no eigenvector for that column."""
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ class FormRequest:
         (r,) contig left out for each column, −1 for none.
     h2
         (q,) values.
+    shares
+        (k, r) how much of an eigenvector is left under each column's matrix, see `shares_left`; by default all.
     """
 
     restriction: Restriction
@@ -48,6 +52,12 @@ class FormRequest:
     start: NDArray[np.float32]
     left_out: NDArray[np.int64]
     h2: NDArray[np.float64]
+    shares: NDArray[np.float64] | None = None
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """(k, r): whether an eigenvector is eliminated for a column; one that has mostly fallen into the bulk is not."""
+        return np.ones(self.values.shape, dtype=bool) if self.shares is None else self.shares > LEFT
 
     def along(self) -> NDArray[np.float64]:
         """Return `Uᵀv`, (k, r)."""
@@ -57,9 +67,10 @@ class FormRequest:
 def remainder_forms(
     operator: GenotypeOperator, requests: Sequence[FormRequest], tolerance: float
 ) -> list[NDArray[np.float64]]:
-    """Evaluate `vᵀH⁻¹v − Σₖ (uₖᵀv)² / (h²θₖ + 1−h²)`: what the leading eigenvectors leave over.
+    """Evaluate `vᵀH⁻¹v − Σₖ (uₖᵀv)² / (h²θₖ + 1−h²)`: what the eigenvectors in use leave over.
 
-    On the space of U and s Lanczos vectors, the eigenvectors eliminated,
+    The sum is over the eigenvectors that `FormRequest.used` has for the column; the others are left to the recursion. On
+    the space of U and s Lanczos vectors, the eigenvectors eliminated,
 
         form = bᵀ (h²T + 1−h² − h⁴BᵀD⁻¹B)⁻¹ b,      b = ‖v − Ua‖ e₁ − h²BᵀD⁻¹a
 
@@ -69,7 +80,8 @@ def remainder_forms(
     relatively; its error is a tenth to a quarter of what is added. It does not depend on what else is asked.
 
     That U are not quite eigenvectors of K₋c is made good as far as the Lanczos vectors reach: in cohorts of thousands
-    1e-5 of the form are left, and per milles where a few hundred people share few contigs.
+    1e-5 of the form are left, and per milles where a few hundred people share few contigs. A recursion that is started
+    where next to nothing is left over does not reach far: the form of a column in the span of U is not to be used.
 
     Returns
     -------
@@ -81,7 +93,7 @@ def remainder_forms(
     Cost: one pass a step with one column a form; for a tolerance of 1e-2, 2 steps to h² = 0.5 and 3 to 5 at 0.8.
     """
     sizes = [request.start.shape[1] for request in requests]
-    along = [request.along() for request in requests]
+    along = [request.along() * request.used for request in requests]
     rest = [r.start - r.vectors @ a.astype(np.float32) for r, a in zip(requests, along, strict=True)]
     recursion = Lanczos(np.concatenate(rest, axis=1))
     owner = np.repeat(np.arange(len(requests)), sizes)
@@ -93,7 +105,8 @@ def remainder_forms(
         active = recursion.active
         columns = {run: np.flatnonzero(owner[active] == run) for run in np.unique(owner[active]).tolist()}
         local = {run: active[places] - first[run] for run, places in columns.items()}
-        product = _Deflated(operator, requests, columns, left_out[active])
+        used = {run: requests[run].used[:, which] for run, which in local.items()}
+        product = _Deflated(operator, requests, columns, left_out[active], used)
         recursion.advance(product)
         for run, inside in product.inside.items():
             coupling[run].append(np.zeros((len(inside), sizes[run])))
@@ -118,13 +131,16 @@ class _Deflated:
     columns
         Places of every request's columns in the block.
     inside
-        `UᵀK₋c x` of every request after the product.
+        `UᵀK₋c x` of every request after the product, zero for eigenvectors not in use.
+    used
+        (k, columns) of every request: which are.
     """
 
     operator: GenotypeOperator
     requests: Sequence[FormRequest]
     columns: dict[int, NDArray[np.intp]]
     left_out: NDArray[np.int64]
+    used: dict[int, NDArray[np.bool_]]
     inside: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
     def __call__(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -137,7 +153,7 @@ class _Deflated:
         W = restricted(X)
         for run, places in self.columns.items():
             U = self.requests[run].vectors
-            self.inside[run] = U.T @ W[:, places]
+            self.inside[run] = (U.T @ W[:, places]) * self.used[run]
             W[:, places] -= U @ self.inside[run]
         return W
 

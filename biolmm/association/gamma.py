@@ -1,15 +1,16 @@
 """γ: what the inverse covariance makes of the part of a variant that no leading eigenvector explains.
 
-    γ = mean over sampled variants of ( z̃ᵀH₋c⁻¹z̃ − Σₖ (uₖᵀz̃)²/(h²θₖ+1−h²) ) / ( ‖z̃‖² − Σₖ (uₖᵀz̃)² )
+    γ = mean over sampled variants of ( z̃ᵀH₋c⁻¹z̃ − Σₖ sₖ(uₖᵀz̃)²/(h²θₖ+1−h²) ) / ( ‖z̃‖² − Σₖ sₖ(uₖᵀz̃)² )
 
-the numerator by a Lanczos recursion under the left-out matrix of each variant's own contig (GRAMMAR-γ, Svishcheva et al.
-2012, doi 10.1038/ng.2410, with the leading eigenvectors taken out first).
+where sₖ is the share of uₖ that is left without the contig; the form by a Lanczos recursion under the left-out matrix of
+each variant's own contig (GRAMMAR-γ, Svishcheva et al. 2012, doi 10.1038/ng.2410, with the leading eigenvectors taken out
+first).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,8 +18,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from biolmm.association.classes import CLASSES, MAF_CLASSES, RELATIONS, class_of, left_out_contigs, relations
 from biolmm.association.forms import FormRequest, remainder_forms
-from biolmm.association.panel import COLLINEAR, MAF_CLASSES, maf_class_of
+from biolmm.association.panel import COLLINEAR
+from biolmm.association.shares import shares_left
 from biolmm.genotypes.columns import standardised_columns
 from biolmm.genotypes.filters import VariantFilters
 from biolmm.genotypes.operator import GenotypeOperator
@@ -29,7 +32,7 @@ from biolmm.reml.model import NullModel
 from biolmm.reml.spectrum import Spectrum
 
 N_SAMPLED = 36
-"""Most variants that are measured in a class of allele frequency."""
+"""Most variants that are measured in a class."""
 N_FIRST = 16
 """Those that are measured whatever comes out."""
 N_MORE = 10
@@ -44,6 +47,11 @@ CANDIDATES = (512, 4096)
 """Variants that are looked at to find them: more where the first do not fill every class."""
 TOLERANCE = 1e-2
 """A form is finished when the steps not taken add less than this share, see `remainder_forms`."""
+N_ALONE = 3
+"""A class with fewer has the mean of all frequencies."""
+LEFT_OVER = 0.5
+"""Variants with less of their variance beside the leading eigenvectors do not count: their ratios are not known well, see
+`remainder_forms`, and are not those of others."""
 SHARE_WARNED = 0.1
 """A larger relative error of γ is worth a warning."""
 
@@ -57,7 +65,7 @@ class GammaEstimate:
     Attributes
     ----------
     gamma
-        (T, classes of allele frequency); a class with no variant to measure has the mean of all.
+        (T, `CLASSES`); one with no variant to measure has the mean of those in the same relation to the matrix, or of all.
     table
         The columns of `gamma.tsv`: also by class.
     """
@@ -71,13 +79,13 @@ class _Sample:
     """Variants to measure, by class and in the order of their hashes: store indices, classes, and contigs left out."""
 
     variants: NDArray[np.int64]
-    maf_class: NDArray[np.int64]
+    kind: NDArray[np.int64]
     left_out: NDArray[np.int64]
 
     @cached_property
     def rank(self) -> NDArray[np.int64]:
         """Place of every variant within its class."""
-        return np.array([np.count_nonzero(self.maf_class[:i] == c) for i, c in enumerate(self.maf_class)], np.int64)
+        return np.array([np.count_nonzero(self.kind[:i] == c) for i, c in enumerate(self.kind)], np.int64)
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,7 @@ def estimate_gamma(
     seed: int = 1,
     filters: VariantFilters | None = None,
 ) -> GammaEstimate:
-    """Estimate γ from 3 × 16 to 3 × 36 variants of the scan.
+    """Estimate γ from 3 × 16 to 3 × 36 variants of the scan, and again of each relation to the matrix that there is.
 
     Parameters
     ----------
@@ -135,28 +143,50 @@ def estimate_gamma(
         systems[system] = _System(spectrum, left_values[system], h2[owner == system] if system else h2, wanted)
     ratios = _measure(operator, source, sample, systems)
     rows = []
-    gamma = np.empty((len(h2), len(MAF_CLASSES)))
+    gamma = np.empty((len(h2), len(CLASSES)))
     for t, name in enumerate(model.trait_names):
         system = int(owner[t])
         column = int(np.sum(owner[:t] == system)) if system else t
-        values, shift = ratios[system][:, column], np.zeros(0)
+        values, shift = ratios[system][:, column], np.zeros_like(paired, dtype=np.float64)
         if not systems[system].wanted.all():
-            values, shift = ratios[0][:, t], (values - ratios[0][:, t])[paired]
+            values, shift = ratios[0][:, t], np.where(paired, values - ratios[0][:, t], np.nan)
         overall, error = _mean(values, shift)
         if not np.isfinite(overall):
             overall = 1 / (h2[t] * systems[system].spectrum.tail_mean + 1 - h2[t])
-            log.warning("no sampled variant varies among the samples of %r: its statistics may be mis-scaled.", name)
+            log.warning(
+                "too few sampled variants vary among the samples of %r: its statistics may be mis-scaled.", name
+            )
         elif error > SHARE_WARNED * overall:
             log.warning("γ of %r is %.2f ± %.2f: its statistics may be mis-scaled.", name, overall, error)
         gamma[t] = overall
-        for c, label in enumerate(MAF_CLASSES):
-            inside = values[sample.maf_class == c]
-            if np.isfinite(inside).any():
-                gamma[t, c], class_error = _mean(inside, shift)
-                rows.append((name, label, int(np.isfinite(inside).sum()), gamma[t, c], class_error))
-        rows.append((name, "all", int(np.isfinite(values).sum()), overall, error))
+        rows += [(name, *row) for row in _by_class(sample.kind, values, shift, gamma[t])]
     table = pd.DataFrame(rows, columns=["trait", "maf_class", "n_variants", "gamma", "gamma_se"])
     return GammaEstimate(gamma, table)
+
+
+def _by_class(
+    kind: NDArray[np.int64], values: NDArray[np.float64], shift: NDArray[np.float64], gamma: NDArray[np.float64]
+) -> list[tuple[str, int, float, float]]:
+    """Write one trait's γ of every class that was measured, (`CLASSES`,); return label, variants, mean and error of each."""
+    rows: list[tuple[str, int, float, float]] = []
+    for first, to_matrix in zip(range(0, len(CLASSES), len(MAF_CLASSES)), RELATIONS, strict=True):
+        last = first + len(MAF_CLASSES)
+        found = []
+        for label, start, stop in [
+            ("all" + to_matrix, first, last),
+            *((CLASSES[c], c, c + 1) for c in range(first, last)),
+        ]:
+            inside = (kind >= start) & (kind < stop)
+            n = int(np.isfinite(values[inside]).sum())
+            if n >= (N_ALONE if stop - start == 1 else 1):
+                # Differences to the whole cohort are averaged over all frequencies: there are few of them.
+                near = shift[(kind >= first) & (kind < last)]
+                mean, error = _mean(values[inside], near)
+                if np.isfinite(mean):
+                    gamma[start:stop] = mean
+                    found.append((label, n, mean, error))
+        rows += found[1:] + found[:1]
+    return rows
 
 
 def _nearly_whole(spectrum: Spectrum) -> bool:
@@ -173,11 +203,11 @@ def _measure(
     """
     rank = sample.rank
     ratios = {key: np.full((len(rank), len(system.h2)), np.nan) for key, system in systems.items()}
-    counts = {key: np.full((len(MAF_CLASSES), len(system.h2)), N_FIRST) for key, system in systems.items()}
+    counts = {key: np.full((len(CLASSES), len(system.h2)), N_FIRST) for key, system in systems.items()}
     measured = np.zeros(len(rank), dtype=bool)
     while True:
         most = np.concatenate(list(counts.values()), axis=1).max(axis=1)
-        fresh = (rank < most[sample.maf_class]) & ~measured
+        fresh = (rank < most[sample.kind]) & ~measured
         if not fresh.any():
             break
         _measure_some(operator, source, sample, systems, fresh, ratios)
@@ -185,7 +215,7 @@ def _measure(
         for key, system in systems.items():
             if system.wanted.all():
                 _count(ratios[key], sample, counts[key])
-    used = {key: rank[:, None] < count[sample.maf_class] for key, count in counts.items()}
+    used = {key: rank[:, None] < count[sample.kind] for key, count in counts.items()}
     return {key: np.where(used[key], values, np.nan) for key, values in ratios.items()}
 
 
@@ -211,7 +241,7 @@ def _measure_some(
 def _count(ratios: NDArray[np.float64], sample: _Sample, counts: NDArray[np.int64]) -> None:
     """Raise the number of variants, (classes, q), of the columns whose mean is not yet known well enough."""
     for c, column in np.ndindex(*counts.shape):
-        values = ratios[(sample.maf_class == c) & (sample.rank < counts[c, column]), column]
+        values = ratios[(sample.kind == c) & (sample.rank < counts[c, column]), column]
         known = values[np.isfinite(values)]
         if known.size > 1:
             needed = (known.std(ddof=1) / (SETTLED * known.mean())) ** 2
@@ -230,27 +260,21 @@ def sample_variants(
     store, variants = source.store, source.variants
     contig_keys = row_keys(store.contig_id)
     keys = contig_keys[store.variant_contig[variants]] + store.variant_position[variants].astype(np.uint64)
+    relation = relations(operator, model, source)
+    there = [0] if relation is None else np.unique(relation[variants]).tolist()
+    kinds = [c for c in range(len(CLASSES)) if c // len(MAF_CLASSES) in there]
     order = np.argsort(uniform_bits(keys, f"{seed}/gamma"), kind="stable")
     for count in CANDIDATES:
         candidates = variants[order[:count]]
         columns = standardised_columns(source, candidates, filters, count_only=True)
-        maf_class = maf_class_of(columns.frequency)
+        kind = class_of(columns.frequency, 0 if relation is None else relation[candidates])
         usable = columns.passes & (columns.scale > 0)
-        places = [np.flatnonzero((maf_class == c) & usable)[:N_SAMPLED] for c in range(len(MAF_CLASSES))]
+        places = [np.flatnonzero((kind == c) & usable)[:N_SAMPLED] for c in kinds]
         if count >= len(variants) or all(len(found) == N_SAMPLED for found in places):
             break
     chosen = np.concatenate(places)
     contigs = [store.contig_id[c] for c in store.variant_contig[candidates[chosen]]]
-    return _Sample(candidates[chosen], maf_class[chosen], left_out_contigs(operator, model, contigs))
-
-
-def left_out_contigs(operator: GenotypeOperator, model: NullModel, contigs: Sequence[str]) -> NDArray[np.int64]:
-    """Return the operator's index of each contig where the model leaves it out, else −1."""
-    if model.loco is None:
-        raise ValueError("the model has no predictors")
-    known = {name: i for i, name in enumerate(operator.source.store.contig_id)}
-    left = {str(name) for name in model.loco["contig"].values}
-    return np.array([known[c] if c in left and c in known else -1 for c in contigs], dtype=np.int64)
+    return _Sample(candidates[chosen], kind[chosen], left_out_contigs(operator, model, contigs))
 
 
 def _request(system: _System, Z: NDArray[np.float64], left_out: NDArray[np.int64]) -> FormRequest:
@@ -261,15 +285,23 @@ def _request(system: _System, Z: NDArray[np.float64], left_out: NDArray[np.int64
     observed = (np.where(restriction.observed[:, None], Z, 0.0) ** 2).sum(axis=0)
     start[:, (start**2).sum(axis=0) <= COLLINEAR * observed] = 0.0
     values = system.left_values[left_out].T
-    return FormRequest(restriction, spectrum.pairs.vectors, values, start.astype(np.float32), left_out, system.h2)
+    shares = shares_left(spectrum, system.left_values)[left_out].T
+    return FormRequest(
+        restriction, spectrum.pairs.vectors, values, start.astype(np.float32), left_out, system.h2, shares
+    )
 
 
 def _ratios(request: FormRequest, forms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the ratio of the remainder of every variant at every h², (v, q); NaN where hardly anything remains."""
-    norm2 = column_dots(request.start, request.start)
-    remainder = norm2 - (request.along() ** 2).sum(axis=0)
-    usable = (norm2 > 0) & (remainder > 1e-3 * norm2)
-    return np.where(usable[:, None], forms / np.where(usable, remainder, 1.0)[:, None], np.nan)
+    """Return the ratio of the remainder of every variant at every h², (v, q); NaN where less than half remains."""
+    norm2, squares = column_dots(request.start, request.start), request.along() ** 2
+    shares = np.ones_like(squares) if request.shares is None else request.shares
+    remainder = norm2 - (shares * squares).sum(axis=0)
+    usable = (norm2 > 0) & (remainder > LEFT_OVER * norm2)
+    denominators = request.h2 * request.values[:, :, None] + 1 - request.h2
+    known = (((request.used - shares) * squares)[:, :, None] / denominators).sum(
+        axis=0
+    )  # taken out, but not by the scan
+    return np.where(usable[:, None], (forms + known) / np.where(usable, remainder, 1.0)[:, None], np.nan)
 
 
 def _mean(values: NDArray[np.float64], shift: NDArray[np.float64]) -> tuple[float, float]:
@@ -277,7 +309,7 @@ def _mean(values: NDArray[np.float64], shift: NDArray[np.float64]) -> tuple[floa
     total, variance = 0.0, 0.0
     for part in (values, shift):
         known = part[np.isfinite(part)]
-        if part.size and not known.size:
+        if not known.size and (part.size or part is values):
             return float("nan"), float("nan")
         if known.size:
             total += float(known.mean())

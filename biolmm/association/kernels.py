@@ -30,11 +30,11 @@ def add_norms(W, squares, vary, basis, collinear, norms):  # type: ignore[no-unt
 
 
 @numba.njit(nogil=True, cache=True, fastmath=_SUMS)
-def spectral_denominators(W, norms, classes, eigen, system, weights, gamma, den):  # type: ignore[no-untyped-def]
-    """Write `Σₖ weightₖ (uₖᵀz̃)² + γ max(‖z̃‖² − Σₖ (uₖᵀz̃)², 0)` of every trait and variant.
+def spectral_denominators(W, norms, classes, eigen, system, shares, weights, gamma, den):  # type: ignore[no-untyped-def]
+    """Write `Σₖ weightₖ (uₖᵀz̃)² + γ max(‖z̃‖² − Σₖ shareₖ (uₖᵀz̃)², 0)` of every trait and variant.
 
-    Parameters: norms (S, b) of `add_norms`; classes (S, b) of allele frequency; eigen (S, 2) columns of U; system (T,) the set
-    of every trait; weights (T, ≥ k); gamma (T, classes); den (T, b) is written.
+    Parameters: norms (S, b) of `add_norms`; classes (S, b) of γ; eigen (S, 2) columns of U; system (T,) the set of every
+    trait; shares (S, ≥ k); weights (T, ≥ k); gamma (T, classes); den (T, b) is written.
     """
     along = np.empty(weights.shape[1])
     for i in range(den.shape[1]):
@@ -48,7 +48,7 @@ def spectral_denominators(W, norms, classes, eigen, system, weights, gamma, den)
                 for j in range(n):
                     value = np.float64(W[i, first + j])
                     along[j] = value * value
-                    total += along[j]
+                    total += shares[s, j] * along[j]
                 last = s
             weighted = 0.0
             for j in range(n):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biolmm.association.gamma import left_out_contigs
+from biolmm.association.classes import left_out_contigs
 from biolmm.association.panel import group_of
 from biolmm.association.score import kept_variants
 from biolmm.association.setup import ScanSetup

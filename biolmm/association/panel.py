@@ -18,6 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from biolmm.association.shares import shares_left
 from biolmm.genotypes.filters import VariantFilters
 from biolmm.genotypes.moments import SampleMasks
 from biolmm.genotypes.source import RowReader
@@ -29,9 +30,6 @@ from biolmm.reml.model import NullModel
 
 COLLINEAR = 1e-5
 """A variant whose variance falls below this share once covariates are taken out has no statistics."""
-MAF_EDGES = (0.01, 0.05)
-"""Minor allele frequencies that separate the classes for which γ is reported."""
-MAF_CLASSES = ("<1%", "1-5%", ">=5%")
 
 
 @dataclass(frozen=True)
@@ -93,14 +91,18 @@ class ScanPanel:
         Which predictor a contig uses.
     values
         (G) of (T, k): eigenvalues `uᵀ K₋c u` of each trait's system, zero-padded.
+    shares
+        (G) of (S, k): how much of each system's eigenvectors is left under K₋c, see `shares_left`, zero-padded.
     h2
         (T,) heritability.
     total_variance
         (G, T) σ²_g + σ²_e under each left-out matrix.
     gamma
-        (T, classes of allele frequency) mean exact ratio of the remainder.
+        (T, classes) mean exact ratio of the remainder.
     linear
         Whether the plain regression runs beside.
+    relation
+        What every variant of the store is to its matrix, see `classes.relations`; None where all are apart.
     filters
         Variants that fail are not tested.
     """
@@ -115,11 +117,13 @@ class ScanPanel:
     predictors: NDArray[np.float32] | None
     group_of_contig: dict[str, int]
     values: tuple[NDArray[np.float64], ...]
+    shares: tuple[NDArray[np.float64], ...]
     h2: NDArray[np.float64]
     total_variance: NDArray[np.float64]
     gamma: NDArray[np.float64]
     linear: bool
     projections: tuple[DenseProjection, ...] | None = None
+    relation: NDArray[np.int8] | None = None
     filters: VariantFilters = field(default_factory=VariantFilters)
     _joined: _LastUsed = field(default_factory=_LastUsed, compare=False, repr=False)
 
@@ -166,6 +170,7 @@ def build_panel(
     linear: bool,
     mixed: bool,
     filters: VariantFilters,
+    relation: NDArray[np.int8] | None = None,
 ) -> ScanPanel:
     """Lay out the columns of a scan.
 
@@ -178,13 +183,15 @@ def build_panel(
     left_values
         For each system in use, (n_contigs + 1, k) eigenvalues under each left-out contig, see `left_out_values`.
     gamma
-        (T, classes of allele frequency) ratio of the remainder.
+        (T, classes) ratio of the remainder.
     contig_index
         Position of the model's contigs in `left_values`.
     linear, mixed
         Which statistics are wanted.
     filters
         Variants that fail are not tested.
+    relation
+        What every variant is to its matrix; None where all are apart.
     """
     used = sorted({int(s) for s in model.system_of_trait})
     spectra = [model.spectrum(system) for system in used]
@@ -204,6 +211,9 @@ def build_panel(
         blocks += [U, Q]
         start = stop
     contigs = [str(c) for c in model.loco["contig"].values] if mixed and model.loco is not None else []
+    shares = (
+        [shares_left(spectrum, values) for spectrum, values in zip(spectra, left_values, strict=True)] if mixed else []
+    )
     components = [model.components(t) for t in range(len(system_of_trait))]
     return ScanPanel(
         reader=reader,
@@ -221,23 +231,14 @@ def build_panel(
             np.stack([_padded(left_values[s][contig_index.get(c, -1)], left_values) for s in system_of_trait])
             for c in contigs
         ),
+        shares=tuple(np.stack([_padded(s[contig_index.get(c, -1)], shares) for s in shares]) for c in contigs),
         h2=np.array([c.h2 for c in components]),
         total_variance=model.loco["total_variance"].values if mixed and model.loco is not None else np.zeros((0, 0)),
         gamma=gamma,
         linear=linear,
+        relation=relation,
         filters=filters,
     )
-
-
-def maf_class_of(frequency: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the class of allele frequency, an index into `MAF_CLASSES`.
-
-    Examples
-    --------
-    >>> maf_class_of(np.array([0.004, 0.97, 0.5])).tolist()
-    [0, 1, 2]
-    """
-    return np.asarray(np.searchsorted(MAF_EDGES, np.minimum(frequency, 1 - frequency), side="right"))
 
 
 def group_of(panel: ScanPanel, contig: str) -> int:

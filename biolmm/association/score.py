@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from biolmm.association.classes import class_of
 from biolmm.association.kernels import add_norms, spectral_denominators
-from biolmm.association.panel import COLLINEAR, ScanPanel, group_of, maf_class_of
+from biolmm.association.panel import COLLINEAR, ScanPanel, group_of
 from biolmm.contigs import Ploidy
 from biolmm.files.encoding import Rows
 from biolmm.genotypes.coding import Counted
@@ -161,7 +162,8 @@ def _block(
     if panel.mixed:
         group = group_of(panel, contig)
         if panel.projections is None:
-            den = _spectral_denominator(panel, W, norms, frequencies, group)
+            relation = 0 if panel.relation is None else panel.relation[block.task.partition.variants]
+            den = _spectral_denominator(panel, W, norms, class_of(frequencies, relation), group)
         else:
             den = np.where(np.isnan(norms[system]), np.nan, _exact_denominator(panel, block, tile).T)
         den /= panel.total_variance[group][:, None]
@@ -192,15 +194,14 @@ def _columns(slices: list[slice], start: int) -> NDArray[np.int64]:
 
 
 def _spectral_denominator(
-    panel: ScanPanel, W: NDArray[np.float32], norms: NDArray[np.float64], frequencies: NDArray[np.float64], group: int
+    panel: ScanPanel, W: NDArray[np.float32], norms: NDArray[np.float64], classes: NDArray[np.int64], group: int
 ) -> NDArray[np.float64]:
-    """Return `Σₖ (uₖᵀz̃)² / (h²θₖ + 1−h²) + γ (‖z̃‖² − Σₖ (uₖᵀz̃)²)`, (T, b)."""
-    h2 = panel.h2[:, None]
-    weights = 1 / (h2 * panel.values[group] + 1 - h2)
+    """Return `Σₖ sₖ(uₖᵀz̃)² / (h²θₖ + 1−h²) + γ (‖z̃‖² − Σₖ sₖ(uₖᵀz̃)²)`, (T, b), sₖ the share of uₖ that is left."""
+    h2, shares = panel.h2[:, None], panel.shares[group]
+    weights = shares[panel.system_of_trait] / (h2 * panel.values[group] + 1 - h2)
     eigen = _columns([s.eigen for s in panel.systems], len(panel.traits))
     den = np.empty((len(panel.traits), len(W)))
-    classes = maf_class_of(frequencies)
-    spectral_denominators(W, norms, classes, eigen, panel.system_of_trait, weights, panel.gamma, den)
+    spectral_denominators(W, norms, classes, eigen, panel.system_of_trait, shares, weights, panel.gamma, den)
     return den
 
 

@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from biolmm.association.gamma import GammaEstimate, estimate_gamma, left_out_contigs
-from biolmm.association.panel import MAF_CLASSES, ScanPanel, build_panel
+from biolmm.association.classes import CLASSES, left_out_contigs, relations
+from biolmm.association.gamma import GammaEstimate, estimate_gamma
+from biolmm.association.panel import ScanPanel, build_panel
 from biolmm.errors import ParameterError
 from biolmm.genotypes.dense import DenseRelatedness
 from biolmm.genotypes.filters import VariantFilters
@@ -136,19 +137,22 @@ def prepare_scan(
     used = sorted({0, *(int(s) for s in model.system_of_trait)})
     values: dict[int, NDArray[np.float64]] = {}
     contig_index: dict[str, int] = {}
+    relation: NDArray[np.int8] | None = None
     if config.mixed and operator is not None and model.settings["solver"] != "exact":
         contig_index = {name: i for i, name in enumerate(operator.source.store.contig_id)}
         values = dict(zip(used, left_out_values(operator, [model.spectrum(s) for s in used]), strict=True))
+        relation = relations(operator, model, source)
         if gamma is None:
             gamma = estimate_gamma(operator, model, source, values, config.seed, config.filters)
     panel = build_panel(
         source.reader,
         model,
         left_values=[values.get(s, np.zeros((1, 0))) for s in used if s in set(model.system_of_trait.tolist())],
-        gamma=gamma.gamma if gamma is not None else np.ones((n_traits, len(MAF_CLASSES))),
+        gamma=gamma.gamma if gamma is not None else np.ones((n_traits, len(CLASSES))),
         contig_index=contig_index,
         linear=config.linear,
         mixed=config.mixed,
         filters=config.filters,
+        relation=relation,
     )
     return ScanSetup(source, panel, gamma, model, operator, config, values)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biolmm.chunks import map_tasks, n_threads, sum_tasks
+from biolmm.chunks import map_tasks, n_threads, sum_groups, sum_tasks
 from biolmm.genotypes.arithmetic import Arithmetic, Float32, Operand
 from biolmm.genotypes.moments import SampleMasks
 from biolmm.genotypes.source import RowReader
@@ -203,10 +203,10 @@ class GenotypeOperator:
     def _contig_products(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         shared = _Multiplied(self.source.reader, self.arithmetic.operand(X))
         Y = np.zeros((self.n_contigs, *X.shape), np.float32)
-        for contig in range(self.n_contigs):
-            tasks = [task for task in self._tasks if task.partition.contig == contig]
-            if tasks:
-                Y[contig] = sum_tasks(_pass, self._groups(tasks), shared)
+        contigs = sorted({task.partition.contig for task in self._tasks})
+        groups = [self._groups([task for task in self._tasks if task.partition.contig == one]) for one in contigs]
+        for contig, total in zip(contigs, sum_groups(_pass, groups, shared), strict=True):
+            Y[contig] = total
         self._spent(X.shape[1], products=2)
         return Y
 

@@ -155,7 +155,9 @@ def _solve_batch(
     )
     total = (known + solution.energy) / np.repeat([r.rank for r in restrictions], n_groups)
     shape = (n_traits, n_groups)
-    predictor = (solution.x / total.astype(np.float32)).T.reshape(*shape, -1).transpose(1, 0, 2)
+    # Divided in double precision: σ² may lie beyond what single precision holds.
+    scaled = np.divide(solution.x, total, out=solution.x, casting="same_kind")
+    predictor = scaled.T.reshape(*shape, -1).transpose(1, 0, 2)
     return _Solved(
         np.ascontiguousarray(predictor),
         total.reshape(shape).T,

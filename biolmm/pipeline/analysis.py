@@ -33,6 +33,7 @@ from biolmm.reml.model import MODEL_FOLDER, NullModel, open_model, open_model_st
 from biolmm.results.folder import claim_analysis
 from biolmm.results.record import RUN_JSON, RunRecord, package_version
 from biolmm.stages import Stages, content_hash
+from biolmm.store.arrays import open_dataset
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,8 @@ class Analysis:
     def scan_key(self) -> str:
         """Name of everything that the scan depends on."""
         scanned = self.scanned.reader.key
-        return content_hash(self.loco_key, scanned, asdict(self.config.scan), self.config.method)
+        gamma = None if self.config.known_gamma is None else _gamma_of(self.config.known_gamma)
+        return content_hash(self.loco_key, scanned, asdict(self.config.scan), self.config.method, gamma)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, Any]]:
@@ -183,6 +185,12 @@ def _scanned(
     return ChosenGenotypes.choose(
         scan, index, variants, sex=sex, male_x=config.inputs.male_x, build=config.inputs.build
     )
+
+
+def _gamma_of(results: Path) -> bytes | None:
+    """Return the γ of earlier results byte by byte, the same wherever they lie; None where there is none."""
+    path = results / MODEL_FOLDER / "gamma.zarr"
+    return open_dataset(path)["gamma"].values.tobytes() if path.is_dir() else None
 
 
 def _field(option: str) -> str:

@@ -10,12 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from biolmm.association.gamma import CANDIDATES, N_FIRST, N_PAIRED
+from biolmm.association.classes import MAF_CLASSES
+from biolmm.association.gamma import CANDIDATES, N_FIRST, N_PAIRED, PAIRED_SHARE
 from biolmm.association.leads import BATCH
-from biolmm.association.panel import MAF_CLASSES
 from biolmm.memory import Passes, Work
 from biolmm.pipeline.shape import Shape
-from biolmm.reml.density import MIN_PROBES, N_MOMENTS
+from biolmm.reml.density import MIN_PROBES, N_MOMENTS, probe_counts, share_of_whole
 from biolmm.reml.fit import FitConfig
 from biolmm.reml.spectrum import RANDOM_STARTS, START_COLUMNS
 
@@ -116,8 +116,7 @@ def start_columns(config: FitConfig) -> int:
 def recursion_work(config: FitConfig, shape: Shape, blocks: Blocks) -> Work:
     """Return the work of the recursions of probes and traits, which share their passes."""
     tally = _Tally(shape, blocks)
-    masked = shape.n_systems - 1
-    first = N_MOMENTS + masked * MIN_PROBES + shape.n_traits
+    first = sum(first_probes(shape)) + shape.n_traits
     later = shape.n_systems * MIN_PROBES + shape.n_traits
     tally.add(1, first)
     tally.add(STEPS - 1, later)
@@ -125,12 +124,23 @@ def recursion_work(config: FitConfig, shape: Shape, blocks: Blocks) -> Work:
     return tally.work(evaluations=shape.n_traits * STEPS)
 
 
+def first_probes(shape: Shape) -> list[int]:
+    """Return the probes of the first step, which measures moments too: of the cohort, and of each set of samples."""
+    return [N_MOMENTS, *(probe_counts(share_of_whole(share), 0).moments for share in shape.shares)]
+
+
+def measured_alone(shape: Shape) -> int:
+    """Return how many sets of samples have so few people that γ is measured on every sampled variant."""
+    return sum(share < PAIRED_SHARE for share in shape.shares)
+
+
 def loco_work(config: FitConfig, shape: Shape, blocks: Blocks) -> Work:
     """Return the work of the left-out predictors."""
     tally = _Tally(shape, blocks)
     systems = ((shape.n_left_out if config.loco else 0) + 1) * shape.n_traits
     tally.add(1, shape.n_used * min(PAIRS, config.spectrum.n_pairs), products=1, rounds=(shape.parts,), elements=0)
-    tally.add(1, shape.n_traits, rounds=shape.contig_tasks, elements=float(systems) / shape.n_traits)
+    tasks = tuple(task for of_contig in shape.contig_tasks for task in of_contig)
+    tally.add(1, shape.n_traits, rounds=(tasks,), elements=float(systems) / shape.n_traits)
     for share in LOCO_ITERATIONS:
         tally.add(1, share * systems)
     tally.flop += _deflation_flop(shape, sum(LOCO_ITERATIONS) * systems)
@@ -140,11 +150,12 @@ def loco_work(config: FitConfig, shape: Shape, blocks: Blocks) -> Work:
 def gamma_work(config: FitConfig, shape: Shape, blocks: Blocks) -> Work:
     """Return the work of γ."""
     tally = _Tally(shape, blocks)
-    paired = shape.n_systems - 1
+    alone = measured_alone(shape)
+    paired = shape.n_systems - 1 - alone
     tally.add(1, shape.n_systems * min(PAIRS, config.spectrum.n_pairs), products=1, rounds=(shape.parts,), elements=0)
     first = len(MAF_CLASSES) * N_FIRST
-    tally.add(FORM_STEPS, first + len(MAF_CLASSES) * paired * N_PAIRED)
-    tally.add(AGAIN[0] * FORM_STEPS, AGAIN[1] * first)
+    tally.add(FORM_STEPS, first * (1 + alone) + len(MAF_CLASSES) * paired * N_PAIRED)
+    tally.add(AGAIN[0] * FORM_STEPS, AGAIN[1] * first * (1 + alone))
     picked = [*CANDIDATES, first, round(AGAIN[1] * first)]
     return tally.work(evaluations=FORM_STEPS * shape.n_systems, picked=picked)
 

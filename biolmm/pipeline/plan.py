@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from biolmm.association.gamma import N_PAIRED, N_SAMPLED
+from biolmm.association.classes import MAF_CLASSES
+from biolmm.association.gamma import N_FIRST, N_PAIRED, N_SAMPLED
 from biolmm.association.leads import BATCH
-from biolmm.association.panel import MAF_CLASSES
 from biolmm.chunks import n_threads
 from biolmm.exact.plan import ExactShape, plan_exact
 from biolmm.memory import Need, Passes, StagePlan, Work
@@ -14,7 +14,7 @@ from biolmm.pipeline import expected
 from biolmm.pipeline.config import EXACT_METHODS, AnalysisConfig
 from biolmm.pipeline.expected import Blocks
 from biolmm.pipeline.shape import Shape
-from biolmm.reml.density import MIN_PROBES, N_MOMENTS
+from biolmm.reml.density import MIN_PROBES
 from biolmm.reml.fit import choose_solver
 from biolmm.reml.probing import MAX_STEPS
 from biolmm.reml.spectrum import MASKED_PRODUCTS, RANDOM_STARTS
@@ -24,6 +24,8 @@ PROCESS_BYTES = 600 * 2**20
 
 STEPS = 12
 """Lanczos steps that the bound on passes reckons with; the fit takes 6 to 30. `expected.py` says how many are likely."""
+SAMPLED_AT_ONCE = max(N_FIRST, N_SAMPLED - N_FIRST)
+"""Variants of a class that γ has in hand at a time: the first, or all that are added to them."""
 PANELS_HELD = 4
 """Partial results that a pass holds beside one a thread, as `GenotypeOperator` reckons."""
 
@@ -140,14 +142,22 @@ def _plan_stochastic(config: AnalysisConfig, shape: Shape, blocks: Blocks) -> li
         expected.eigen_work(config.fit, shape, blocks),
     )  # fmt: skip
     vectors = Need("eigenvectors", _block(shape, shape.n_systems * k))
-    columns = N_MOMENTS + shape.n_systems * MIN_PROBES + shape.n_traits
+    # The numbers of probes are doubled once: those of before go on, and as many start again.
+    again = 2 * MIN_PROBES * shape.n_systems + shape.n_traits
+    moments = sum(expected.first_probes(shape))
+    columns = moments + again
     held = (
         vectors,
         Need("probes", _block(shape, 6 * columns)),
         Need("Lanczos vectors of the traits", _block(shape, (MAX_STEPS + 6) * shape.n_traits)),
     )
     recursions = _stage(
-        shape, "probes and traits", STEPS, STEPS * columns, held, expected.recursion_work(config.fit, shape, blocks)
+        shape,
+        "probes and traits",
+        STEPS,
+        STEPS * again + 2 * moments,
+        held,
+        expected.recursion_work(config.fit, shape, blocks),
     )
     groups = (shape.n_contigs if config.fit.loco else 0) + 1
     predictors = Need("predictors", _block(shape, groups * shape.n_traits))
@@ -156,19 +166,28 @@ def _plan_stochastic(config: AnalysisConfig, shape: Shape, blocks: Blocks) -> li
         (vectors, predictors, Need("blocks of one trait's left-out systems", _block(shape, 9 * groups))),
         expected.loco_work(config.fit, shape, blocks),
     )  # fmt: skip
-    sampled = len(MAF_CLASSES) * (N_SAMPLED + masked * N_PAIRED)
     gamma = _stage(
-        shape, "gamma", STEPS, STEPS * sampled,
-        (vectors, predictors, Need("sampled variants", _block(shape, 7 * sampled))),
+        shape, "gamma", STEPS, STEPS * _sampled(config, shape, N_SAMPLED),
+        (vectors, predictors, Need("sampled variants", _block(shape, 9 * _sampled(config, shape, SAMPLED_AT_ONCE)))),
         expected.gamma_work(config.fit, shape, blocks),
     )  # fmt: skip
     return [eigen, recursions, loco, gamma]
 
 
+def _sampled(config: AnalysisConfig, shape: Shape, n_variants: int) -> int:
+    """Return the columns of γ with so many variants of a class: each for the cohort, and again for small sets of samples.
+
+    Without a contig left out, variants inside the matrix and near it are sampled apart.
+    """
+    alone = expected.measured_alone(shape)
+    classes = len(MAF_CLASSES) * (1 if config.fit.loco else 2)
+    return classes * (n_variants * (1 + alone) + N_PAIRED * (shape.n_systems - 1 - alone))
+
+
 def _plan_leads(shape: Shape, work: Work, batches: int) -> StagePlan:
     """Plan the leads: found in the results, and recomputed in batches."""
     columns = min(BATCH, max((each.columns for each in work.passes), default=0))
-    needs = (Need("leads and their recursions", _block(shape, 9 * columns)),)
+    needs = (Need("leads and their recursions", _block(shape, 11 * columns)),)
     bound = 2 * STEPS * batches
     return _stage(shape, "leads", bound, bound * columns, needs, work)
 

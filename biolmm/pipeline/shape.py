@@ -15,6 +15,9 @@ from biolmm.pipeline.genotypes import AnalysisGenotypes
 from biolmm.pipeline.variants import ChosenVariants
 from biolmm.store.data import GenotypeData
 
+NEARLY_ALL = 0.95
+"""Share of the cohort's people that a set of them is taken to have where nobody says."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -38,6 +41,8 @@ class Shape:
         Variants of every part of the scan.
     n_left_out
         Contigs of the model, each of which can be left out.
+    observed
+        Share of the cohort's people in every set that lacks some.
     """
 
     n_samples: int
@@ -56,11 +61,12 @@ class Shape:
     contig_tasks: tuple[tuple[int, ...], ...] = ()
     scan_parts: tuple[int, ...] = ()
     n_left_out: int = 22
+    observed: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, cohort: Cohort, data: AnalysisGenotypes, variants: ChosenVariants) -> Shape:
         """Measure a cohort and its choice of variants."""
-        masked = sum(not mask.observed.all() for mask in cohort.classes)
+        observed = tuple(float(mask.observed.mean()) for mask in cohort.classes if not mask.observed.all())
         both = (data.model, data.scan)
         row_bytes = data.model.encoding.row_bytes(cohort.n_samples)
         parts, contigs = partition_sizes(data.model, variants.model)
@@ -69,7 +75,7 @@ class Shape:
             n_variants=len(variants.model),
             n_scanned=len(variants.scan),
             n_traits=cohort.n_traits,
-            n_systems=1 + masked,
+            n_systems=1 + len(observed),
             n_covariates=1 + len(cohort.covariate_names),
             n_contigs=len(data.model.contig_id),
             row_bytes=row_bytes,
@@ -81,7 +87,13 @@ class Shape:
             contig_tasks=contig_task_sizes(parts, contigs, row_bytes),
             scan_parts=tuple(partition_sizes(data.scan, variants.scan)[0]),
             n_left_out=len(set(contigs)),
+            observed=observed,
         )
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of the cohort's people in every set that lacks some, known or not."""
+        return self.observed or (NEARLY_ALL,) * (self.n_systems - 1)
 
     @property
     def pass_bytes(self) -> int:
@@ -137,7 +149,7 @@ def task_sizes(partitions: Sequence[int], row_bytes: int, of_all: int | None = N
 
 
 def contig_task_sizes(partitions: Sequence[int], contigs: Sequence[int], row_bytes: int) -> tuple[tuple[int, ...], ...]:
-    """Return the variants of each task of a pass that sums up contig by contig, one contig after another."""
+    """Return the variants of each task of a pass that keeps the sum of each contig, contig by contig."""
     by_contig = [
         [size for size, other in zip(partitions, contigs, strict=True) if other == contig]
         for contig in dict.fromkeys(contigs)

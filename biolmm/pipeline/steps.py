@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from biolmm.association.classes import CLASSES
 from biolmm.association.gamma import GammaEstimate
 from biolmm.association.leads import find_leads, patch_leads, recompute_leads
 from biolmm.association.run import run_scan
@@ -185,7 +186,9 @@ def gamma_estimate(dataset: xr.Dataset) -> GammaEstimate:
     """Return the estimate that `gamma_dataset` wrote down."""
     names = [str(name) for name in dataset if str(name).startswith("table_")]
     table = pd.DataFrame({name.removeprefix("table_"): dataset[name].values for name in names})
-    return GammaEstimate(dataset["gamma"].values, table[["trait", "maf_class", "n_variants", "gamma", "gamma_se"]])
+    gamma = dataset["gamma"].values  # in older results by allele frequency alone
+    gamma = np.tile(gamma, (1, len(CLASSES) // gamma.shape[1]))
+    return GammaEstimate(gamma, table[["trait", "maf_class", "n_variants", "gamma", "gamma_se"]])
 
 
 def known_gamma(results: Path, model: NullModel) -> GammaEstimate:

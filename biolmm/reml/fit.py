@@ -183,7 +183,8 @@ def _systems(whole: Restriction, cohort: Cohort) -> tuple[list[Restriction], NDA
 
 def _identity(config: FitConfig, operator: GenotypeOperator) -> str:
     """Name what a spectrum depends on apart from its restriction."""
-    return content_hash(operator.source.reader.key, config.alpha, config.scale, asdict(config.spectrum))
+    arithmetic = operator.arithmetic.name
+    return content_hash(operator.source.reader.key, config.alpha, config.scale, asdict(config.spectrum), arithmetic)
 
 
 def _reusable(known: NullModel | None, config: FitConfig, operator: GenotypeOperator) -> list[Spectrum]:
@@ -191,7 +192,8 @@ def _reusable(known: NullModel | None, config: FitConfig, operator: GenotypeOper
         return []
     if known.dataset.attrs.get("spectrum_identity") != _identity(config, operator):
         log.warning(
-            "the known model's spectra are not reused: it has other genotypes, samples, variants, settings or seed."
+            "the known model's spectra are not reused: it has other genotypes, samples, variants, settings, "
+            "precision or seed."
         )
         return []
     spectra = [known.spectrum(system) for system in range(known.n_systems)]

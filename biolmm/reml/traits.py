@@ -142,6 +142,7 @@ class TraitProgress:
         self.components: VarianceComponents | None = None
         self._measure: QuadraticMeasure | None = None
         self._moved: float | None = None
+        self._fall = 0.0
         self._n_doubled = 0
 
     @property
@@ -214,7 +215,9 @@ class TraitProgress:
         self._moved = moved
         if last is None or (self.fixed_h2 is None and now.h2 >= MAX_H2):
             return False  # at the upper bound the estimate cannot move, whatever its error
-        fall = max(moved / last, 0.05) if last > 0 else float(moved > 0)
+        # A move is small by chance where the estimate turns round: then the fall before it says more.
+        before_last, self._fall = self._fall, moved / last if last > 0 else float(moved > 0)
+        fall = max(self._fall, before_last, 0.05)
         return bool(moved == 0 or (fall < 1 and moved * fall / (1 - fall) < SETTLED))
 
 

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from biolmm.association import gamma as gamma_module
+from biolmm.association.classes import MAF_CLASSES, maf_class_of
 from biolmm.association.forms import FormRequest, remainder_forms
 from biolmm.association.gamma import N_FIRST, N_SAMPLED, SETTLED, TOLERANCE, estimate_gamma, sample_variants
-from biolmm.association.panel import MAF_CLASSES, maf_class_of
 from biolmm.genotypes.columns import standardised_columns
 from biolmm.loco.systems import left_out_values
 from oracles import dense
@@ -159,7 +159,7 @@ def test_gamma_of_the_whole_cohort_is_exact_on_its_sample(stochastic, gamma) -> 
     used = []
     for c, label in enumerate(MAF_CLASSES):
         if label in rows.index:
-            used += sample.variants[(sample.maf_class == c) & (sample.rank < rows["n_variants"][label])].tolist()
+            used += sample.variants[(sample.kind == c) & (sample.rank < rows["n_variants"][label])].tolist()
     assert rows["n_variants"]["all"] == len(used)
     assert rows["gamma"]["all"] == pytest.approx(np.nanmean(truth[used]), rel=TOLERANCE / 4)
     assert rows["gamma_se"]["all"] == pytest.approx(np.nanstd(truth[used], ddof=1) / len(used) ** 0.5, rel=0.05)
@@ -168,7 +168,7 @@ def test_gamma_of_the_whole_cohort_is_exact_on_its_sample(stochastic, gamma) -> 
 def test_no_more_variants_are_measured_than_the_error_asks_for(stochastic, gamma) -> None:
     """A class has all there are, or its mean is known to 0.3 %; one that varies little needs the first sixteen only."""
     sample = sample_variants(stochastic.operator, stochastic.model, stochastic.operator.source, seed=1)
-    there = {label: np.count_nonzero(sample.maf_class == c) for c, label in enumerate(MAF_CLASSES)}
+    there = {label: np.count_nonzero(sample.kind == c) for c, label in enumerate(MAF_CLASSES)}
     table = gamma.table[(gamma.table["maf_class"] != "all") & ~gamma.table["trait"].isin(["gaps", "holes"])]
     error = table["gamma_se"] / table["gamma"]
     all_used = table["n_variants"] == table["maf_class"].map(there).clip(upper=N_SAMPLED)

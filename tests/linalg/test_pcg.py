@@ -151,6 +151,21 @@ def test_a_step_without_a_product_reaches_the_tolerance(tolerance: float) -> Non
         assert residual <= ahead.relative_residual[c] * (1 + 1e-3) + np.linalg.cond(MATRICES[c]) * EPS32
 
 
+def test_a_lucky_reduction_is_not_believed() -> None:
+    """Three hundred systems of thirty eigenvalues: residuals fluctuate, and one small reduction says little of the next."""
+    rng = np.random.default_rng(0)
+    values = rng.uniform(0.01, 1, 30).repeat(13)[:, None]
+    b = draw((len(values), 300)) * (values ** rng.uniform(-1, 1, 300)).astype(np.float32)
+    norms = np.linalg.norm(b, axis=0).astype(np.float64)
+    solution = solve_pcg(
+        lambda X, columns: (values * X).astype(np.float32), np.zeros_like(b), b.copy(), identity,
+        right_norms=norms, tolerance=5e-3, ahead=True,
+    )  # fmt: skip
+    residual = np.linalg.norm(b - values * solution.x, axis=0) / norms
+    assert solution.converged.all()
+    assert np.all(residual <= solution.relative_residual * (1 + 1e-3) + 100 * EPS32)
+
+
 def test_a_column_that_ends_ahead_does_not_depend_on_its_company() -> None:
     b = draw((N, 3))
     together = solve(b, deflated, ahead=True)

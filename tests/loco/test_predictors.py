@@ -194,6 +194,17 @@ def test_batches_of_traits_give_the_same_answers(toy: Toy, stochastic: NullModel
     np.testing.assert_allclose(found.relative_residual, together.relative_residual, atol=1e-5)
 
 
+@pytest.mark.parametrize("unit", [1e-24, 1e22])
+def test_the_unit_of_a_trait_does_not_matter(toy: Toy, stochastic: NullModel, unit: float) -> None:
+    """Variances may lie beyond what single precision holds."""
+    data = stochastic.dataset
+    scaled = replace(stochastic, dataset=data.assign(y=data["y"] * unit, solution=data["solution"] * np.float32(unit)))
+    found, expected = solve_predictors(toy.operator(), scaled), solve(toy, stochastic)
+    size = np.abs(expected.predictor.values).max()
+    np.testing.assert_allclose(found.predictor.values.astype(float) * unit, expected.predictor.values, atol=1e-4 * size)
+    np.testing.assert_allclose(found.total_variance.values / unit**2, expected.total_variance.values, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["half", "holes"])
 def test_other_traits_do_not_matter(toy: Toy, stochastic: NullModel, name: str) -> None:
     model = fit_null_model(toy.operator(), toy.cohort(name), replace(EXACT, solver="stochastic"))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from biolmm.genotypes.standardised import standardise
 from biolmm.memory import StagePlan
 from biolmm.pipeline import AnalysisConfig, Inputs, Resources
 from biolmm.pipeline import shape as shape_module
-from biolmm.pipeline.expected import LEADS, Blocks, lead_work
+from biolmm.pipeline.expected import LEADS, Blocks, gamma_work, lead_work, recursion_work
 from biolmm.pipeline.machine import ENOUGH_SECONDS, measure_machine
 from biolmm.pipeline.plan import PANELS_HELD, panel_width, plan_analysis
 from biolmm.pipeline.preview import plan_only
@@ -121,7 +122,7 @@ def test_passes_columns_and_bytes_against_the_run(disk: Disk, streamed: Path) ->
         assert all(each.n_variants == m for work in works for each in work.passes)
 
 
-def made_up(n: int, **given: int) -> Shape:
+def made_up(n: int, **given: Any) -> Shape:
     """Return the shape of a cohort that does not exist."""
     tasks = (1000,) * 30
     sizes = {"n_scanned": 30_000, "n_traits": 10, "n_systems": 1, "n_covariates": 5, "n_contigs": 22, **given}
@@ -172,6 +173,21 @@ def test_more_traits_sets_and_leads_are_more_work() -> None:
     assert works[0].n_passes == 0
     assert [work.column_passes for work in works] == sorted(work.column_passes for work in works)
     assert lead_work(FitConfig(), shape, Blocks(10_000), 5, exact=False).n_passes == 0
+
+
+def test_traits_of_few_people_take_more_columns_and_memory() -> None:
+    """γ is measured on 3 × 16 variants or more for each, and moments with 28 probes instead of 6."""
+    n, few = 500_000, 20
+    sizes = {"n_traits": few, "n_systems": 1 + few, "n_used": few}
+    nearly = plans_of(made_up(n, **sizes, observed=(0.97,) * few), 2**38)
+    sparse = plans_of(made_up(n, **sizes, observed=(0.5,) * few), 2**38)
+    assert sparse["gamma"].peak_bytes > 16e9 > nearly["gamma"].peak_bytes
+    stage = "probes and traits"
+    assert sparse[stage].peak_bytes - nearly[stage].peak_bytes > 22 * few * 4 * n
+    shape, wide = made_up(n, **sizes, observed=(0.5,) * few), Blocks(10_000)
+    assert max(each.columns for each in gamma_work(FitConfig(), shape, wide).passes) == 48 * (1 + few)
+    assert max(each.columns for each in recursion_work(FitConfig(), shape, wide).passes) == 32 + 28 * few + few
+    assert plans_of(made_up(n, **sizes), 2**38)["gamma"] == nearly["gamma"]
 
 
 def test_the_measured_machine_is_one() -> None:

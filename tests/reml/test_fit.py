@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from biolmm.chunks import threads
 from biolmm.cohort import align_cohort
 from biolmm.errors import DamagedStoreError, ParameterError, UserError
+from biolmm.genotypes.arithmetic import Float32
 from biolmm.linalg.probes import row_keys
 from biolmm.reml import traits as traits_module
 from biolmm.reml.density import MAX_PROBES, MIN_PROBES, N_MOMENTS
 from biolmm.reml.fit import FitConfig, fit_null_model
+from biolmm.reml.likelihood import VarianceComponents
 from biolmm.reml.model import MODEL_FORMAT, NullModel, open_model
 from biolmm.reml.spectrum import START_COLUMNS, SpectrumConfig, leading_pairs
+from biolmm.reml.traits import TraitProgress
 from oracles import dense
 from oracles.toy import Toy, operator_of, write_store
 
@@ -282,6 +285,33 @@ def test_a_spectrum_of_other_settings_is_not_reused(toy: Toy, stochastic: NullMo
     fit_null_model(fresh, toy.cohort("low"), other)
     fit_null_model(offered, toy.cohort("low"), other, known=stochastic)
     assert offered.counter.passes == fresh.counter.passes
+
+
+def test_a_spectrum_of_another_arithmetic_is_not_reused(
+    toy: Toy, stochastic: NullModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    fresh, offered = toy.operator(), toy.operator()
+    fresh.arithmetic = offered.arithmetic = Float32(name="another")
+    known = fit_null_model(fresh, toy.cohort("low"), STOCHASTIC)
+    fit_null_model(offered, toy.cohort("low"), STOCHASTIC, known=stochastic)
+    assert offered.counter.passes == fresh.counter.passes
+    assert "precision" in caplog.text
+    again = toy.operator()
+    again.arithmetic = Float32(name="another")
+    fit_null_model(again, toy.cohort("low"), STOCHASTIC, known=known)
+    assert again.counter.passes < fresh.counter.passes
+
+
+def test_an_estimate_that_turns_round_has_not_settled() -> None:
+    """Moves of 2, 1 and 0.03 standard errors: the last is small by chance, and falls by a half are what is to be expected."""
+    progress = TraitProgress.__new__(TraitProgress)
+    progress.fixed_h2, progress._moved, progress._fall = None, None, 0.0
+    settled = []
+    for h2 in (0.5, 0.6, 0.55, 0.5515, 0.5516):
+        before = getattr(progress, "components", None)
+        progress.components = VarianceComponents(h2, 0.05, 0.001, h2, 1 - h2, 1.0, 0.1, 0.0)
+        settled.append(progress._has_settled(before))
+    assert settled == [False, False, False, False, True]
 
 
 def test_a_spectrum_without_the_new_traits_mask_serves_as_a_start(toy: Toy) -> None:

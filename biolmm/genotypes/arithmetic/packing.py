@@ -31,7 +31,7 @@ class Packed:
     starts
         First column of every group, and how many there are.
     n_planes
-        Bytes of a number.
+        Bytes of a number, as many as the widest column needs.
     steps
         (r,) step of each column.
     sums
@@ -70,16 +70,19 @@ def packed_columns(
     weights
         (n,) of the sums.
     n_planes
-        By default two, or three where one of the columns needs them.
+        By default two, or three where one of the columns needs them: the others then leave the first empty, so that
+        what they are rounded to does not depend on their neighbours.
     """
     n_columns = len(values)
     largest, squares, sums = (np.empty(n_columns) for _ in range(3))
     kernels.extents(values, importance, largest, squares)
+    needed = np.full(n_columns, n_planes or 2)
     if n_planes is None:
-        n_planes = 3 if np.any(largest**2 > MAX_RANGE**2 * squares) else 2
+        needed[largest**2 > MAX_RANGE**2 * squares] = 3
+        n_planes = int(needed.max(initial=2))
     n_groups = max(1, -(-n_columns // (MAX_COLUMNS // n_planes)))
     starts = np.arange(n_groups + 1) * n_columns // n_groups
-    steps = largest / TOP[n_planes]
+    steps = largest / np.array([TOP[planes] for planes in needed.tolist()])
     packed = np.empty(n_columns * n_planes * len(order), np.int8)
     kernels.pack_columns(values, order, weights, steps, n_planes, starts, packed, sums)
     return Packed(packed, starts, n_planes, steps, sums)

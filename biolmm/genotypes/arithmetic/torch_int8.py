@@ -81,9 +81,13 @@ class Digits:
         r = values.shape[1]
         largest, mean_square = np.empty(r), np.empty(r)
         kernels.column_ranges(values, weight, largest, mean_square)
+        # A column that needs two digits leaves the first empty: what it is rounded to does not depend on the others.
+        needed = np.full(r, n_digits or 2)
         if n_digits is None:
-            n_digits = 3 if np.any(largest**2 > MAX_RANGE**2 * mean_square) else 2
-        steps, sums, parts = largest / LARGEST[n_digits], np.zeros(r), []
+            needed[largest**2 > MAX_RANGE**2 * mean_square] = 3
+            n_digits = int(needed.max(initial=2))
+        steps = largest / np.array([LARGEST[digits] for digits in needed.tolist()])
+        sums, parts = np.zeros(r), []
         for order in orders:
             digits = np.empty((len(order), n_digits * r), np.int8)
             kernels.split_digits(values, order, steps, n_digits, digits, sums)
