@@ -19,19 +19,34 @@ from biolmm.places import as_object, remove_tree
 
 _BATCH_FILES = 64
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_WRONG_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+_WRONG_PLACE |= {errno.ELOOP, errno.ENXIO, errno.EREMCHG, errno.ENOTSUP}
+"""What remains until somebody does something about it; anything else may be over the next time. The last three are of
+object stores: no such bucket, a bucket in another region, a process that was forked."""
+
+
+def may_pass(error: OSError) -> bool:
+    """Whether what the system says of a place for results may be over the next time, without anybody's help."""
+    return error.errno not in _WRONG_PLACE
 
 
 @contextmanager
 def saving(path: Path) -> Iterator[None]:
-    """Turn what the system says about writing below `path` into an `OutputError` that tells what to do."""
+    """Turn what the system says about writing below `path` into an `OutputError` that tells what to do.
+
+    A place that cannot be written is a mistake; a full disk and storage that fails are not.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
             remedy = "Free space there and run the same command again: it continues with what is already written."
-        else:
+        elif error.errno in _WRONG_PLACE:
             remedy = "Choose another place, or make this one writable, and run again."
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}. {remedy}") from error
+        else:
+            remedy = "Run the same command again when the storage works: it continues with what is already written."
+        message = f"{path} cannot be written: {error.strerror or error}. {remedy}"
+        raise OutputError(message, passing=may_pass(error)) from error
 
 
 @contextmanager

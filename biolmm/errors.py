@@ -1,7 +1,8 @@
 """What can go wrong, in the user's words.
 
 Every exception that biolmm raises on purpose derives from `BiolmmError`. A `UserError` is a mistake in what
-was asked or given: the command line prints its one line and exits with 2. Anything else exits with 1.
+was asked or given: the command line prints its one line and exits with 2. Anything else exits with 1, also an
+`OutputError` that is the storage's doing.
 
 A message says what was found against what was expected, with both numbers, the user's own names, the place
 (file, line or id), and what to do about it.
@@ -63,7 +64,21 @@ class MemoryBudgetError(UserError):
 
 
 class OutputError(UserError):
-    """Results cannot be written where they were asked for."""
+    """Results cannot be written where they were asked for.
+
+    Parameters
+    ----------
+    message
+        What cannot be written, why, and what to do.
+    passing
+        Whether the same command may succeed later, unchanged: the disk was full, or the storage failed. It is nobody's
+        mistake then, and exits with 1.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        if passing:
+            self.exit_code = 1
 
 
 class Stopped(BiolmmError):  # noqa: N818  not an error: what was asked for

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import re
 import resource
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from biolmm.cgroups import CGROUPS, MEMBERSHIP, group_folders, read_limit
 from biolmm.errors import MemoryBudgetError, ParameterError
 
 CACHE_VARIABLE = "BIOLMM_CACHE_BYTES"
 """Environment variable of a cluster's worker: how many bytes of rows it keeps between passes, whatever the driver granted."""
+
+BUDGET_VARIABLE = "BIOLMM_MEMORY"
+"""Environment variable: the budget of a process whose command names none with `--memory`."""
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY_UNITS = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
@@ -57,25 +62,38 @@ def format_bytes(n_bytes: float) -> str:
     return f"{size:.1f} TiB"
 
 
-def available_bytes() -> int:
-    """Memory that this process may use: the machine's available memory or the cgroup's limit, the smaller."""
+def available_bytes(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
+    """Memory that this process may use: what the machine has available, or the least limit of its cgroups.
+
+    Parameters
+    ----------
+    cgroups, membership
+        Where control groups are mounted, and the file that names those of this process.
+    """
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         match = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
         if match:
             limits.append(int(match[1]) * 1024)
-    for cgroup in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limits.append(int(Path(cgroup).read_text()))
-        except (OSError, ValueError):
-            continue
+    for folder in group_folders("memory", cgroups, membership):
+        for name in ("memory.max", "memory.limit_in_bytes"):  # version 2 and version 1
+            text = read_limit(folder / name)
+            if text.isdecimal():  # "max": no limit
+                limits.append(int(text))
     return min(limits)
 
 
-def default_budget_bytes() -> int:
-    """Three quarters of the available memory: the default of `--memory`."""
-    return available_bytes() * 3 // 4
+def default_budget_bytes(environment: Mapping[str, str] = os.environ) -> int:
+    """Return the default of `--memory`: what `BUDGET_VARIABLE` says, otherwise three quarters of the available memory.
+
+    Examples
+    --------
+    >>> default_budget_bytes({"BIOLMM_MEMORY": "2GiB"})
+    2147483648
+    """
+    said = environment.get(BUDGET_VARIABLE)
+    return parse_bytes(said) if said else available_bytes() * 3 // 4
 
 
 def peak_bytes() -> int:

@@ -22,7 +22,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from biolmm.atomic import remove, saving
+from biolmm.atomic import may_pass, remove, saving
 from biolmm.errors import BiolmmError, InputFileError, OutputError
 from biolmm.places import ObjectPath, as_object
 from biolmm.places.objects import ObjectStat
@@ -191,7 +191,8 @@ class _Mirror:
         except OSError as error:
             raise OutputError(
                 f"{self.remote} is not complete: {error.strerror or error}. Everything is in {self.folder}: run the same "
-                "command again on this machine, and it uploads the rest."
+                "command again on this machine, and it uploads the rest.",
+                passing=may_pass(error),
             ) from error
 
     def _of(self, name: str) -> tuple[Signature | None, bool]:

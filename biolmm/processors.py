@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-CGROUPS = Path("/sys/fs/cgroup")
-MEMBERSHIP = Path("/proc/self/cgroup")
+from biolmm.cgroups import CGROUPS, MEMBERSHIP, group_folders, read_limit
 
 
 def available_threads(
@@ -34,7 +33,7 @@ def available_threads(
 
 def quota_threads(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int | None:
     """Return the least quota of this process's cgroup and those above it in processors, rounded up; None without any."""
-    found = [quota for folder in _folders(cgroups, membership) if (quota := _quota(folder)) is not None]
+    found = [quota for folder in group_folders("cpu", cgroups, membership) if (quota := _quota(folder)) is not None]
     return min(found, default=None)
 
 
@@ -56,45 +55,20 @@ def slurm_threads(environment: Mapping[str, str] = os.environ) -> int | None:
     """
     if "SLURM_JOB_ID" not in environment:
         return None
-    in_step = environment.get("SLURM_STEP_ID", "").isdigit() and environment.get("SLURM_PROCID", "").isdigit()
+    in_step = environment.get("SLURM_STEP_ID", "").isdecimal() and environment.get("SLURM_PROCID", "").isdecimal()
     for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE") if in_step else ("SLURM_CPUS_ON_NODE",):
         given = environment.get(name, "")
-        if given.isdigit() and int(given) > 0:
+        if given.isdecimal() and int(given) > 0:
             return int(given)
     return None
 
 
-def _folders(cgroups: Path, membership: Path) -> Iterator[Path]:
-    """Yield the folders that may hold this process's quota: its group, in both versions, and every one above."""
-    try:
-        lines = membership.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        lines = []
-    for line in [*lines, "0::/", "1:cpu:/"]:  # a container sees its own group at the root, whatever its name outside
-        names, _, group = line.partition(":")[2].partition(":")
-        if names and "cpu" not in names.split(","):
-            continue
-        for mount in (cgroups,) if not names else (cgroups / names, cgroups / "cpu"):
-            place = mount / group.lstrip("/")
-            yield place
-            while place != mount and mount in place.parents:
-                place = place.parent
-                yield place
-
-
 def _quota(folder: Path) -> int | None:
     """Return the quota of one group in processors, rounded up: `cpu.max` of version 2, `cpu.cfs_quota_us` of version 1."""
-    texts = _read(folder / "cpu.max").split()
+    texts = read_limit(folder / "cpu.max").split()
     if not texts:
-        texts = [_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")]
-    if len(texts) != 2 or not all(text.isdigit() for text in texts):  # "max" and −1: no limit
+        texts = [read_limit(folder / "cpu.cfs_quota_us"), read_limit(folder / "cpu.cfs_period_us")]
+    if len(texts) != 2 or not all(text.isdecimal() for text in texts):  # "max" and −1: no limit
         return None
     quota, period = (int(text) for text in texts)
     return -(-quota // period) if quota > 0 and period > 0 else None
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return ""

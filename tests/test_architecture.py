@@ -17,7 +17,7 @@ DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT /
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "schema"),
-    ("contigs", "places"),
+    ("contigs", "places", "cgroups"),
     ("memory", "processors", "parcels", "atomic", "regions"),
     ("chunks", "stages", "hwe"),
     ("linalg", "files", "results", "mirror", "cluster"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 from pathlib import Path
 
 import pytest
 
 from biolmm.atomic import atomic_path, saving, write_json, write_text, write_whole
+from biolmm.cluster.exits import for_schedulers
 from biolmm.errors import OutputError
 
 
@@ -40,6 +42,21 @@ def test_a_full_disk_is_told_from_a_place_that_cannot_be_written(tmp_path: Path)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with pytest.raises(OutputError, match="make this one writable"), saving(tmp_path / "x"):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("ENOSPC", 70), ("EDQUOT", 70), ("EIO", 70), ("ESTALE", 70), ("ETIMEDOUT", 70), ("ENOMEM", 70),
+     ("EACCES", 64), ("EPERM", 64), ("EROFS", 64), ("ENAMETOOLONG", 64), ("ENOTDIR", 64), ("EEXIST", 64)],
+)  # fmt: skip
+def test_schedulers_try_again_what_may_pass(tmp_path: Path, name: str, code: int) -> None:
+    """Storage that fails, or is full, is not the user's mistake; also when a worker of a cluster has found it so."""
+    number = getattr(errno, name)
+    with pytest.raises(OutputError, match="cannot be written: ") as raised, saving(tmp_path / "x"):
+        raise OSError(number, os.strerror(number))
+    assert for_schedulers(raised.value.exit_code) == code
+    travelled = pickle.loads(pickle.dumps(raised.value))
+    assert (str(travelled), travelled.exit_code) == (str(raised.value), raised.value.exit_code)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from distributed import Client, LocalCluster
 from numpy.typing import NDArray
 
 from biolmm import chunks
-from biolmm.chunks import available_threads, map_tasks, n_threads, sum_tasks, threads, watched
+from biolmm.chunks import available_threads, map_tasks, n_threads, sum_groups, sum_tasks, threads, watched
 from biolmm.errors import DamagedStoreError
 from contracts import draw
 from oracles.tasks import fail, pick, rounding_sum, two, worker_name
@@ -25,6 +25,21 @@ from oracles.toy import Toy
 def test_nothing_cannot_be_added_up() -> None:
     with pytest.raises(ValueError, match="no tasks"):
         sum_tasks(fail, [])
+    with pytest.raises(ValueError, match="no tasks"):
+        sum_groups(fail, [[1], []])
+
+
+def test_no_group_waits_for_another() -> None:
+    """Two groups of one task each, which meet: were they computed in turn, the first would wait in vain."""
+    meeting = threading.Barrier(2, timeout=30)
+
+    def meet(item: int) -> np.ndarray:
+        meeting.wait()
+        return np.array([item])
+
+    with threads(2):
+        assert np.concatenate(sum_groups(meet, [[1], [2]])).tolist() == [1, 2]
+    assert sum_groups(meet, []) == []
 
 
 def test_threads_are_as_many_as_asked_for() -> None:
@@ -98,6 +113,9 @@ def test_every_scheduler_gives_the_same_bits(scheduler: str, toy: Toy) -> None:
         expected = tree_by_hand([rounding_sum(i, shared) for i in range(n)])
         for _ in range(3):
             np.testing.assert_array_equal(sum_tasks(rounding_sum, range(n), shared), expected)
+    groups = [range(17), range(3, 4), range(70)]
+    for found, items in zip(sum_groups(rounding_sum, groups, shared), groups, strict=True):
+        np.testing.assert_array_equal(found, sum_tasks(rounding_sum, items, shared))
     integers, halves = sum_tasks(two, range(10), 3)
     assert integers.tolist() == [45, 30]
     np.testing.assert_allclose(halves, 4.5)

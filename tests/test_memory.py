@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biolmm.errors import MemoryBudgetError, ParameterError
-from biolmm.memory import Need, StagePlan, available_bytes, default_budget_bytes, format_bytes, parse_bytes, peak_bytes
+from biolmm.memory import (
+    BUDGET_VARIABLE,
+    Need,
+    StagePlan,
+    available_bytes,
+    default_budget_bytes,
+    format_bytes,
+    parse_bytes,
+    peak_bytes,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +67,34 @@ def test_printing_at_the_edges() -> None:
 
 def test_the_default_is_a_part_of_what_is_available() -> None:
     assert 0 < default_budget_bytes() < available_bytes()
+
+
+@pytest.mark.parametrize(
+    ("line", "group", "file"),
+    [("0::/system.slice/biolmm.service", "system.slice/biolmm.service", "memory.max"),
+     ("5:memory:/slurm/uid_1/job_7/step_0", "memory/slurm/uid_1/job_7/step_0", "memory.limit_in_bytes")],
+)  # fmt: skip
+def test_the_least_limit_of_the_groups_above_counts(tmp_path: Path, line: str, group: str, file: str) -> None:
+    """As `MemoryMax` of a service, or of a SLURM job around its steps: not at the root of the mount."""
+    (tmp_path / "cgroup").write_text(f"3:cpu:/elsewhere\n{line}\n")
+    own = tmp_path / "fs" / group
+    own.mkdir(parents=True)
+    free = available_bytes(tmp_path / "fs", tmp_path / "cgroup")
+    assert free > 2**20
+    (own / file).write_text("max\n" if file == "memory.max" else "9223372036854771712\n")
+    assert available_bytes(tmp_path / "fs", tmp_path / "cgroup") > 2**20
+    (own.parent / file).write_text("1048576\n")
+    assert available_bytes(tmp_path / "fs", tmp_path / "cgroup") == 2**20
+    (own / file).write_text("524288\n")
+    assert available_bytes(tmp_path / "fs", tmp_path / "cgroup") == 2**19
+    (own / file).write_text("4²\n")
+    assert available_bytes(tmp_path / "fs", tmp_path / "cgroup") == 2**20
+
+
+def test_the_budget_of_the_environment() -> None:
+    assert default_budget_bytes({BUDGET_VARIABLE: "300MiB"}) == 300 * 2**20
+    with pytest.raises(ParameterError, match="'much' is not a size"):
+        default_budget_bytes({BUDGET_VARIABLE: "much"})
 
 
 def test_a_plan_adds_up_and_names_the_largest_need() -> None:

@@ -32,8 +32,9 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("content", "processors"),
-    [("max 100000", None), ("150000 100000", 2), ("400000 100000", 4), ("5000 100000", 1), ("-1", None), ("", None)],
-)
+    [("max 100000", None), ("150000 100000", 2), ("400000 100000", 4), ("5000 100000", 1), ("-1", None), ("", None),
+     ("² 100000", None)],
+)  # fmt: skip
 def test_the_quota_of_a_container(root: Path, tmp_path: Path, content: str, processors: int | None) -> None:
     group(root, cpu__max=content)
     assert quota_threads(root, member(tmp_path, "0::/")) == processors

@@ -51,8 +51,8 @@ def reanalyse(plan_file: Path, threads: int | None, memory: str | None, plan: bo
     """Make the release of an analysis that PLAN (YAML) describes, taking over from the last one what has not changed.
 
     Exit codes: 0 done, or nothing to do; 65 done but for traits that cannot be analysed, whose reasons are in the report:
-    trying again would change nothing; 2 the user's mistake; 75 stopped at a checkpoint, or another reanalysis is running: the
-    same command continues.
+    trying again would change nothing; 2 the user's mistake; 73 another reanalysis is running; 75 stopped at a checkpoint, or
+    inputs changed meanwhile: the same command continues.
     """
     from biolmm.cluster.exits import PARTIAL
     from biolmm.reanalysis.plan import read_plan

@@ -18,8 +18,8 @@ import numpy as np
 from biolmm.chunks import FAN_IN
 from biolmm.memory import Passes, StagePlan, Work
 
-SERVED_AT_ONCE = 50
-"""Workers that one worker sends its data to at a time: Dask's `distributed.worker.connections.outgoing`."""
+SERVED_AT_ONCE = 10
+"""Workers that one worker sends its data to at a time: `distributed.worker.connections.outgoing` of our settings."""
 
 EVEN = 8
 """Products with a multiple of so many columns are faster: BLAS takes what is left over in several smaller steps."""
@@ -262,10 +262,13 @@ def broadcast_seconds(n_bytes: float, workers: Workers, machine: Machine) -> flo
     """Return how long columns take from the driver to all workers.
 
     They go to the scheduler and to the worker that unpacks them; the others ask that one, which serves `SERVED_AT_ONCE` of
-    them over its one link; those who were served serve the rest.
+    them over its one link; those who were served serve as many more each, and so on.
     """
-    others = workers.count - 1
-    copies = min(others, SERVED_AT_ONCE) + math.ceil(max(others - SERVED_AT_ONCE, 0) / (SERVED_AT_ONCE + 1))
+    have, others, copies = 1, workers.count - 1, 0
+    while others > 0:
+        served = min(others, have * SERVED_AT_ONCE)
+        copies += math.ceil(served / have)
+        have, others = have + served, others - served
     return (2 + copies) * n_bytes / machine.network_bytes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from biolmm.errors import ParameterError
 
 log = logging.getLogger(__name__)
 
-GOODBYE_SECONDS = 10
+GOODBYE_SECONDS = 10.0
+"""How long a leader that ends waits for its workers to hear of it."""
 
 
 @dataclass
@@ -68,8 +70,19 @@ def lead(options: ClusterOptions) -> Iterator[Leader]:
         finally:
             if folder:
                 folder.withdraw(life, leader.code)
-            with suppress(Exception):  # whoever does not hear it finds out
-                client.run(note_outcome, leader.code, nanny=True, on_error="ignore", wait=True)
+            _say_goodbye(client, leader.code)
+
+
+def _say_goodbye(client: Client, code: int) -> None:
+    """Tell the processes that watch over workers how the leader ends; whoever does not hear it in time finds out."""
+
+    def tell() -> None:
+        with suppress(Exception):
+            client.run(note_outcome, code, nanny=True, on_error="ignore", wait=True)
+
+    telling = threading.Thread(target=tell, name="biolmm-goodbye", daemon=True)
+    telling.start()
+    telling.join(GOODBYE_SECONDS)  # a frozen one would answer after the timeout of connections only
 
 
 def meeting_place(options: ClusterOptions, *, make: bool) -> tuple[RunDirectory | None, Certificates | None]:

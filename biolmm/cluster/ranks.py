@@ -41,9 +41,9 @@ def find_rank(environment: Mapping[str, str] = os.environ, given: int | None = N
     """
     if given is not None:
         return Rank(given, "option")
-    if environment.get("JOB_COMPLETION_INDEX", "").isdigit():
+    if environment.get("JOB_COMPLETION_INDEX", "").isdecimal():
         return Rank(int(environment["JOB_COMPLETION_INDEX"]), "kubernetes")
-    in_step = environment.get("SLURM_STEP_ID", "").isdigit() and environment.get("SLURM_PROCID", "").isdigit()
+    in_step = environment.get("SLURM_STEP_ID", "").isdecimal() and environment.get("SLURM_PROCID", "").isdecimal()
     if in_step and int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         return Rank(int(environment["SLURM_PROCID"]), "slurm")
     return None
@@ -84,7 +84,7 @@ def own_address(environment: Mapping[str, str] = os.environ) -> str:
 def threads_here(environment: Mapping[str, str] = os.environ) -> int | None:
     """Return the processors that SLURM gave this task, if it did."""
     given = environment.get("SLURM_CPUS_PER_TASK", "")
-    return int(given) if given.isdigit() else None
+    return int(given) if given.isdecimal() else None
 
 
 def memory_here(environment: Mapping[str, str] = os.environ) -> int | None:
@@ -99,10 +99,10 @@ def memory_here(environment: Mapping[str, str] = os.environ) -> int | None:
     """
     per_cpu, per_node = environment.get("SLURM_MEM_PER_CPU", ""), environment.get("SLURM_MEM_PER_NODE", "")
     tasks = environment.get("SLURM_NTASKS_PER_NODE", "1")
-    if per_cpu.isdigit():
+    if per_cpu.isdecimal():
         megabytes = int(per_cpu) * (threads_here(environment) or 1)
-    elif per_node.isdigit() and int(per_node) > 0:
-        megabytes = int(per_node) // (int(tasks) if tasks.isdigit() else 1)
+    elif per_node.isdecimal() and int(per_node) > 0:
+        megabytes = int(per_node) // (int(tasks) if tasks.isdecimal() else 1)
     else:
         return None
     return megabytes * 2**20 * 9 // 10

@@ -17,13 +17,15 @@ DEFAULTS: dict[str, Any] = {
     "distributed.comm.retry.count": 3,
     "distributed.comm.timeouts.connect": "60s",
     "distributed.deploy.lost-worker-timeout": "5s",
+    "distributed.worker.connections.outgoing": 10,
     "distributed.admin.large-graph-warning-threshold": "4 GiB",
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }
 """Ours where the user has none: preemption counts as a failure of the tasks in hand, hence ten of them; a frozen worker is
 given up after two minutes; a run without workers ends instead of waiting for ever; the columns of a pass travel inside its
-graph, so a large one is no mistake; and nothing is served over HTTP, which TLS would not cover."""
+graph, so a large one is no mistake; a worker serves them to ten others at a time, and the rest ask those; and nothing is
+served over HTTP, which TLS would not cover."""
 
 SECURE = {
     "distributed.comm.require-encryption": True,

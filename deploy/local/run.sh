@@ -23,6 +23,7 @@ export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=${M
 
 # Each worker and the driver get a share below the limit: Dask acts before the system has to.
 share=$((megabytes * 9 / 10 / (workers + 1)))
+export BIOLMM_MEMORY=${share}MiB # where the command has no --memory
 command=("${BIOLMM:-biolmm}" run --cluster local --workers "$workers" --worker-memory "${share}MiB" -- "$@")
 
 if [[ -z ${NO_SYSTEMD:-} ]] && systemd-run --user --scope --quiet true 2>/dev/null; then

@@ -405,17 +405,17 @@ def test_a_full_disk_is_one_line_and_the_same_command_continues(
     good: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = [word.format(d=good) for word in GWAS]
-    really = Path.replace
+    really = os.replace
 
-    def full(path: Path, target: Path) -> Path:
+    def full(path: str | Path, target: str | Path) -> None:
         if Path(target).name == name:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return really(path, target)
+        really(path, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", full)
+        patch.setattr(os, "replace", full)
         done = run_command("--quiet", *command)
-    assert (done.code, done.err.count("\n")) == (2, 1), done.err
+    assert (done.code, done.err.count("\n")) == (1, 1), done.err  # nobody's mistake: schedulers try again
     assert done.err.startswith("OutputError: ")
     assert f"{name} cannot be written: No space left on device. Free space there" in done.err
     succeed(*command)

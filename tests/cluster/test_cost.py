@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import dask
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,6 +31,7 @@ from biolmm.cluster.plan import (
     threads_text,
     workers_text,
 )
+from biolmm.cluster.settings import DEFAULTS
 from biolmm.memory import Passes, StagePlan, Work
 
 TASKS = (1000,) * 60 + (400,) * 7
@@ -154,9 +156,11 @@ def test_the_time_of_a_genotype_lies_on_the_measured_points() -> None:
 
 
 def test_columns_reach_many_workers_in_turns() -> None:
-    """Fifty are served by the first; when they are done, all of them serve the rest."""
-    seconds = [broadcast_seconds(1e9, Workers(count, 1), replace(DEFAULT, network_bytes=1e9)) for count in (1, 51, 102)]
-    assert seconds == [2, 2 + SERVED_AT_ONCE, 2 + SERVED_AT_ONCE + 1]
+    """Ten are served by the first; when they are done, all eleven serve ten each, and so on."""
+    counts, machine = (1, 11, 22, 121, 122), replace(DEFAULT, network_bytes=1e9)
+    seconds = [broadcast_seconds(1e9, Workers(count, 1), machine) for count in counts]
+    assert seconds == [2, 12, 13, 22, 23]
+    assert DEFAULTS["distributed.worker.connections.outgoing"] == SERVED_AT_ONCE == 10
 
 
 def test_plans_say_time_network_and_memory() -> None:
@@ -197,13 +201,15 @@ def test_memory_and_network_of_plans_grow_with_threads_and_workers() -> None:
 def test_workers_move_the_bytes_that_are_foretold() -> None:
     """Columns to the other worker, one partial result, the sum to the driver: three blocks, and some hundred bytes of each task."""
     X = np.ones((2_000, 100), np.float32)
-    with connect("local", workers=2) as client:
+    # On a busy machine idle workers take tasks of others, which is not what is foretold.
+    as_placed = {"distributed.scheduler.work-stealing": False, "distributed.scheduler.worker-saturation": "inf"}
+    with dask.config.set(as_placed), connect("local", workers=2) as client:
 
         def sent() -> int:
             return sum(client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total).values())
 
         found = []
-        for _ in range(12):  # the first while workers start; on a busy machine idle workers take tasks of others
+        for _ in range(3):  # the first while workers start
             before = sent()
             assert np.all(sum_tasks(np.multiply, list(range(32)), X) == 32 * 31 / 2)
             found.append(sent() - before)

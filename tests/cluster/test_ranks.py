@@ -149,6 +149,23 @@ def test_a_leader_that_ends_while_a_worker_registers_is_heard(
             connection.close()
 
 
+def test_a_frozen_worker_does_not_hold_a_leader_that_ends(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hears nothing before connections time out, after a minute."""
+    monkeypatch.setattr("biolmm.cluster.leader.GOODBYE_SECONDS", 1.0)
+    run = tmp_path / "run"
+    with lead(ClusterOptions(run_directory=run, host="127.0.0.1")) as leader:
+        worker = start("run", "--rank", 1, "--run-directory", run, *HERE, "--", "gwas", "--out", tmp_path)
+        leader.client.wait_for_workers(1, timeout=60)
+        worker.send_signal(signal.SIGSTOP)
+        leader.code = 0
+        ending = time.monotonic()
+    assert time.monotonic() - ending < 15
+    worker.send_signal(signal.SIGCONT)
+    assert ended(worker, 0) is not None
+
+
 def test_a_worker_that_comes_after_the_end_hears_of_it(
     tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

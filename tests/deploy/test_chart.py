@@ -159,7 +159,7 @@ def test_exit_codes_are_those_of_the_command() -> None:
 
     values = job_spec(render(values_of("dev")))["podFailurePolicy"]["rules"][1]["onExitCodes"]["values"]
     assert {exits.USER_NEVER_RETRY, exits.PARTIAL} <= set(values)
-    assert not {exits.RETRY, exits.CHECKPOINT, exits.NO_LEADER, exits.DONE} & set(values)
+    assert not {exits.RETRY, exits.BUSY, exits.CHECKPOINT, exits.NO_LEADER, exits.DONE} & set(values)
 
 
 @pytest.mark.parametrize("case", ["dev", "s3+tls", "gcs+schedule"])

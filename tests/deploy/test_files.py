@@ -94,7 +94,7 @@ def test_the_service_does_not_repeat_the_users_mistake() -> None:
 
     unit = (DEPLOY / "local" / "biolmm-reanalysis.service").read_text()
     assert f"RestartPreventExitStatus={exits.USER_NEVER_RETRY} {exits.PARTIAL}\n" in unit
-    assert f"SuccessExitStatus={exits.CHECKPOINT}\n" in unit
+    assert f"SuccessExitStatus={exits.BUSY} {exits.CHECKPOINT}\n" in unit
 
 
 def test_batch_scripts_use_options_that_biolmm_has() -> None:

@@ -47,8 +47,18 @@ def test_a_limited_run_gives_the_results_of_one_process(disk: Disk, tmp_path: Pa
 
 
 def test_the_limit_holds(disk: Disk, tmp_path: Path) -> None:
-    done = call("run.sh", "gwas", *disk.inputs(), "--out", tmp_path / "out", MEMORY="40M")
+    """The command's own budget does not: its plan would refuse before."""
+    done = call("run.sh", "gwas", *disk.inputs(), "--memory", "2GiB", "--out", tmp_path / "out", MEMORY="40M")
     assert done.returncode not in (0, 64)
+
+
+def test_the_driver_has_the_share_of_a_worker(tmp_path: Path) -> None:
+    """Without --memory it would plan with three quarters of what all of them have together."""
+    said = tmp_path / "biolmm"
+    said.write_text('#!/bin/sh\necho "$BIOLMM_MEMORY $*"\n')
+    said.chmod(0o755)
+    done = call("run.sh", "info", BIOLMM=str(said))
+    assert done.stdout == "900MiB run --cluster local --workers 2 --worker-memory 900MiB -- info\n"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +114,7 @@ def test_two_reanalyses_do_not_overlap(disk: Disk, tmp_path: Path) -> None:
     with (tmp_path / "releases" / ".reanalysis.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = call("reanalysis.sh", **settings)
-    assert done.returncode == exits.CHECKPOINT
+    assert done.returncode == exits.BUSY
     assert "another reanalysis is running" in done.stderr
     assert releases_of(tmp_path) == []
 

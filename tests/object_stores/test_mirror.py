@@ -200,9 +200,10 @@ def test_the_same_machine_uploads_the_rest(bucket: ObjectPath, tmp_path: Path, f
     scratch = tmp_path / "scratch"
     with flaky(p_503=0, p_reset=0) as proxy:
         proxy.allowed_changes = 6
-        with pytest.raises(OutputError, match=f"Everything is in {scratch}/.*/files: run the same command again"):  # noqa: SIM117
-            with mirrored(bucket, scratch, NEVER) as folder:
-                run_analysis(folder)
+        remedy = f"Everything is in {scratch}/.*/files: run the same command again"
+        with pytest.raises(OutputError, match=remedy) as raised, mirrored(bucket, scratch, NEVER) as folder:
+            run_analysis(folder)
+        assert raised.value.exit_code == 1  # nobody's mistake: schedulers try again
     with flaky(p_503=0, p_reset=0) as proxy:
         with mirrored(bucket, scratch, NEVER) as folder:
             assert names_below(folder) == expected(tmp_path)

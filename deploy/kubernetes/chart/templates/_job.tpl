@@ -20,7 +20,9 @@ podFailurePolicy:
         - type: DisruptionTarget
           status: "True"
     # The user's mistake (64), or a release without traits that cannot be analysed (65): another try would end the same way.
-    # Only the leader exits with these.
+    # Only the leader exits with these. 73, another reanalysis is at work in the folder, is not among them: it may be the
+    # leader of a lost node, which counts as alive for three minutes. Pods are replaced after longer and longer pauses, and
+    # the Job fails after backoffLimitPerIndex of them.
     - action: FailJob
       onExitCodes:
         containerName: biolmm
