@@ -133,7 +133,7 @@ class Machine:
         if columns <= r[-1]:
             both = float(np.interp(columns, r, t))
         else:
-            both = float(t[-1] + (columns - r[-1]) * (t[-1] - t[-2]) / (r[-1] - r[-2]))
+            both = float(t[-1] * columns / r[-1])  # wide blocks run at one rate
         # With one product the genotypes are unpacked as often and multiplied half as often.
         return both if products == 2 else (known[0][1] + both) / 2
 
