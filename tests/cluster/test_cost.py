@@ -149,7 +149,7 @@ def test_the_time_of_a_genotype_lies_on_the_measured_points() -> None:
     assert machine.genotype_seconds(8) == 2e-9
     assert machine.genotype_seconds(24) == pytest.approx(4e-9)  # between multiples of eight
     assert machine.genotype_seconds(7) == pytest.approx(3e-9)  # between other numbers
-    assert machine.genotype_seconds(56) == pytest.approx(8e-9)  # beyond them as between the last two
+    assert machine.genotype_seconds(64) == pytest.approx(10e-9)  # beyond them in proportion
     assert machine.genotype_seconds(8, products=1) == pytest.approx(1.5e-9)
     assert machine.genotype_seconds(16, arithmetic="int8") == pytest.approx(0.75e-9)
     assert machine.genotype_seconds(8, arithmetic="unheard of") == 2e-9
