@@ -131,25 +131,6 @@ class Lanczos:
         alpha, beta = (np.array(part[:steps])[:, columns].T for part in (self.alpha, self.beta))
         return gauss(alpha, beta, self.norms[columns])
 
-    def radau(self, columns: NDArray[np.intp], node: float) -> Quadrature:
-        """Return the Gauss–Radau quadrature with one node fixed at `node`, a lower bound of the spectrum.
-
-        For a function such as 1/(hλ + 1 − h), whose even derivatives are positive, Gauss bounds vᵀf(A)v from below
-        and this rule from above (Golub & Meurant 2010, theorem 6.4).
-        """
-        steps = self.n_steps
-        T = self._tridiagonal(columns, steps)
-        # Last diagonal entry such that `node` is an eigenvalue: α = node + β² e_lastᵀ (T' − node)⁻¹ e_last.
-        if steps > 1:
-            inner = T[:, :-1, :-1] - node * np.eye(steps - 1)
-            unit = np.zeros((len(columns), steps - 1, 1))
-            unit[:, -1, 0] = T[:, -1, -2] ** 2
-            T[:, -1, -1] = node + np.linalg.solve(inner, unit)[:, -1, 0]
-        else:
-            T[:, 0, 0] = node
-        nodes, vectors = np.linalg.eigh(T)
-        return Quadrature(nodes, vectors[:, 0, :] ** 2 * self.norms[columns][:, None] ** 2)
-
     def solve(self, column: int, scale: float, shift: float, n_steps: int | None = None) -> NDArray[np.float32]:
         """Return `V (scale·T + shift)⁻¹ e₁ ‖v‖`, the Krylov solution of `(scale·A + shift) x = v`, (n,)."""
         steps = n_steps or self.n_steps
