@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from biolmm.association.panel import MAF_CLASSES, ScanPanel, SystemColumns
+from biolmm.association.classes import CLASSES
+from biolmm.association.panel import ScanPanel, SystemColumns
 from biolmm.association.run import run_scan
 from biolmm.association.score import score_partition
 from biolmm.association.setup import ScanConfig, ScanSetup
@@ -162,8 +163,9 @@ def made_up_panel(operator: GenotypeOperator, n_traits: int, n_sets: int) -> Sca
         predictors=rng.standard_normal((len(contigs), n_traits, n), dtype=np.float32),
         group_of_contig={name: i for i, name in enumerate(contigs)},
         values=tuple(np.full((n_traits, PAIRS), 2.0) for _ in contigs),
+        shares=tuple(np.ones((n_sets, PAIRS)) for _ in contigs),
         h2=np.full(n_traits, 0.3),
         total_variance=np.ones((len(contigs), n_traits)),
-        gamma=np.ones((n_traits, len(MAF_CLASSES))),
+        gamma=np.ones((n_traits, len(CLASSES))),
         linear=False,
     )

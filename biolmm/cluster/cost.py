@@ -162,7 +162,7 @@ DEFAULT = Machine(
     stage_seconds=0.15,
     start_seconds=2.5,
     start_report_seconds=0.4,
-    start_worker_seconds=4.0,
+    start_worker_seconds=2.0,
     source="stored figures of a core of an AMD EPYC with AVX-512, and a network of 10 Gbit/s",
 )
 """Where nothing was measured."""

@@ -284,7 +284,7 @@ SECTIONS: dict[str, list[Case]] = {
     ],
     "Results and models": [
         Case("a file where the results should go", out_is_a_file, GWAS, "OutputError: {d}/out cannot be written: File exists. Choose another place, or make this one writable, and run again."),
-        Case("results of another analysis", other_results, GWAS, "OutputError: '{d}/out' holds the results of another analysis (other inputs or options): choose another --out, or pass --overwrite to replace them."),
+        Case("results of another analysis", other_results, GWAS, "OtherAnalysisError: '{d}/out' holds the results of another analysis (other inputs or options): choose another --out, or pass --overwrite to replace them."),
         Case("a folder without a model", nothing, (*SCAN[:4], "{d}/c.zarr", *SCAN[5:]), "DamagedStoreError: '{d}/c.zarr' holds no fitted model (null.zarr is not there): run `biolmm fit` first."),
         Case("a damaged model", damaged_model, SCAN, "DamagedStoreError: '{d}/fitted/model/null.zarr/h2/c/0' is missing or has changed since it was written: fit it again (with --overwrite)."),
         Case("left-out predictors of a model without", no_left_out, (*SCAN, "--loco"), "ParameterError: the model in '{d}/fitted' was fitted with --no-loco, so no predictor leaves a contig out: scan with --no-loco, or fit it with --loco."),

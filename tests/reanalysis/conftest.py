@@ -106,7 +106,7 @@ def copies(bed: Path, variant: int) -> np.ndarray:
     return np.nan_to_num(found, nan=float(np.nanmean(found)))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def no_figures() -> Iterator[None]:
     """Write reports without figures, which take most of the time of such small releases."""
     with pytest.MonkeyPatch.context() as patch:
