@@ -6,8 +6,7 @@ K_b = Zᵀ diag(w_b) Z / m_b with w_b ≥ 0 the weights of bin b, 0 or 1 in most
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -23,7 +22,7 @@ from biolmm.genotypes.operator import GRAM_VARIANTS, MAX_GROUP_BYTES, MIN_GROUP_
 from biolmm.genotypes.source import RowReader
 from biolmm.genotypes.standardised import CodedRows, PartitionTask, StandardisedGenotypes, new_tile, read_blocks
 from biolmm.linalg.blas import add_product
-from biolmm.store.checkpoint import Checkpoint
+from biolmm.store.checkpoint import Resuming
 
 Code = Literal["additive", "dominance"]
 
@@ -55,7 +54,7 @@ class Output:
         return self.code, [self.columns.start, self.columns.stop, self.columns.step], self.bins, self.coefficients
 
 
-class GenotypePanel:
+class GenotypePanel(Resuming):
     """Genotypes and sets of their variants, whose relatedness matrices share every pass.
 
     Parameters
@@ -78,7 +77,6 @@ class GenotypePanel:
         self._weights: list[NDArray[np.float32]] = []
         self._stacked = np.empty((0, 0), np.float32)
         self._diagonals: dict[tuple[Code, int], NDArray[np.float64]] = {}
-        self._checkpoint: Checkpoint | None = None
 
     @property
     def n_samples(self) -> int:
@@ -96,15 +94,6 @@ class GenotypePanel:
         if self._stacked.shape[1] != len(self._weights):
             self._stacked = np.column_stack(self._weights)
         return self._stacked
-
-    @contextmanager
-    def resuming(self, checkpoint: Checkpoint) -> Iterator[None]:
-        """Keep long passes inside the block in a checkpoint, and take up those that an earlier process kept there."""
-        before, self._checkpoint = self._checkpoint, checkpoint
-        try:
-            yield
-        finally:
-            self._checkpoint = before
 
     def kernel(self, weights: NDArray[np.floating] | None = None, code: Code = "additive") -> GenotypeKernel:
         """Return the relatedness by some variants, with weights of at least 0, all of them alike by default.

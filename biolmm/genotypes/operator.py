@@ -5,8 +5,7 @@ Legend: N samples, M variants, r columns; Z (M, N) standardised genotypes; K = Z
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
@@ -28,7 +27,7 @@ from biolmm.genotypes.standardised import (
     sums_of_squares,
 )
 from biolmm.linalg.operators import Restriction
-from biolmm.store.checkpoint import Checkpoint
+from biolmm.store.checkpoint import Resuming
 
 NO_CONTIG = -1
 GRAM_VARIANTS = 256
@@ -63,7 +62,7 @@ class _Multiplied:
     left_out: NDArray[np.int64] | None = None
 
 
-class GenotypeOperator:
+class GenotypeOperator(Resuming):
     """`K = ZᵀZ / m` and its leave-one-contig-out versions, without ever forming K.
 
     Parameters
@@ -88,7 +87,6 @@ class GenotypeOperator:
         self.source = genotypes.source
         self.counter = PassCounter()
         self.panel_bytes = panel_bytes
-        self._checkpoint: Checkpoint | None = None
         self._tasks = genotypes.tasks
 
     @property
@@ -120,15 +118,6 @@ class GenotypeOperator:
             start, stop = stop, stop + len(partition.variants)
             sums[partition.contig] += self.genotypes.scaling.weight[start:stop].sum()
         return sums
-
-    @contextmanager
-    def resuming(self, checkpoint: Checkpoint) -> Iterator[None]:
-        """Keep long passes inside the block in a checkpoint, and take up those that an earlier process kept there."""
-        before, self._checkpoint = self._checkpoint, checkpoint
-        try:
-            yield
-        finally:
-            self._checkpoint = before
 
     def kept(
         self, name: str, compute: Callable[[], tuple[NDArray[Any], ...]], *inputs: Any

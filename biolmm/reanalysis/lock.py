@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from biolmm.atomic import saving
+from biolmm.cluster.exits import BUSY
 from biolmm.errors import BiolmmError, OutputError
 from biolmm.results.folder import now
 
@@ -31,7 +32,7 @@ STALE_SECONDS = 180.0
 class BusyError(BiolmmError):
     """Another reanalysis is at work in the same folder; later the same command may go on."""
 
-    exit_code = 73
+    exit_code = BUSY
 
 
 @contextmanager

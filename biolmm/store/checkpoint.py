@@ -92,6 +92,21 @@ def checkpointed(folder: Path, key: str) -> Iterator[Checkpoint]:
     remove(folder)
 
 
+class Resuming:
+    """What makes passes whose products a checkpoint can keep."""
+
+    _checkpoint: Checkpoint | None = None
+
+    @contextmanager
+    def resuming(self, checkpoint: Checkpoint) -> Iterator[None]:
+        """Keep long passes inside the block in a checkpoint, and take up those that an earlier process kept there."""
+        before, self._checkpoint = self._checkpoint, checkpoint
+        try:
+            yield
+        finally:
+            self._checkpoint = before
+
+
 def _hash(inputs: tuple[Any, ...]) -> str:
     digest = blake2b(digest_size=16)
     for each in inputs:
